@@ -1,0 +1,34 @@
+# Every target is a name for steps of .ci/run, which holds the commands.
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test race lint fuzz cover ci tidy vuln
+
+help: ## Print this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+quickstart: ## Run the program in README.md.
+	@bash .ci/run quickstart
+
+test: ## Run the tests.
+	@bash .ci/run test
+
+race: ## Run the tests under the race detector, in random order.
+	@bash .ci/run race
+
+lint: ## Check the format and run go vet and golangci-lint.
+	@bash .ci/run fmt vet lint
+
+fuzz: ## Run every fuzz target, each for FUZZTIME: make fuzz FUZZTIME=1m.
+	@bash .ci/run fuzz
+
+cover: ## Check that the tests of the root package cover each of its statements.
+	@bash .ci/run cover
+
+ci: ## Run every check: the above, time zones, and README.md in a clean clone.
+	@bash .ci/run
+
+tidy: ## Format the code, and tidy go.mod and go.sum of every module.
+	@bash .ci/run tidy-write
+
+vuln: ## Look for known vulnerabilities in what the code calls.
+	@bash .ci/run vuln

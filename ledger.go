@@ -1,0 +1,87 @@
+package credit
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+)
+
+// Ledger is one distributor's book of reseller credit. Its calls are safe for
+// concurrent use and behave as if executed one at a time, in record order; when a
+// call returns, every later read sees its effect.
+//
+// A command answers with its [Receipt], or with the refusal of the first check
+// that failed (see the package documentation), or with an error that is not a
+// refusal: [ErrOutcomeUnknown], [ErrBusy], an error of the store, or that of the
+// context. After any of these, retrying with the same idempotency key is safe.
+type Ledger interface {
+	// Distributor is whose ledger this is, as stored.
+	Distributor() Distributor
+
+	// Grant adds to the pool what the channel manager approved.
+	Grant(context.Context, Grant) (Receipt, error)
+	// Withdraw takes from the pool what is not allocated.
+	Withdraw(context.Context, Withdrawal) (Receipt, error)
+
+	// AddReseller adds a reseller; its id is the receipt's ResellerID.
+	AddReseller(context.Context, NewReseller) (Receipt, error)
+	// UpdateReseller changes a reseller's profile.
+	UpdateReseller(context.Context, ProfileUpdate) (Receipt, error)
+	// FreezeReseller stops allocations to a reseller.
+	FreezeReseller(context.Context, Freeze) (Receipt, error)
+	// UnfreezeReseller allows allocations again.
+	UnfreezeReseller(context.Context, Unfreeze) (Receipt, error)
+	// CloseReseller ends a reseller for good.
+	CloseReseller(context.Context, Close) (Receipt, error)
+
+	// Allocate gives a reseller credit, or repossesses by a negative amount.
+	Allocate(context.Context, Allocation) (Receipt, error)
+	// Repossess takes credit back, never more than is repossessable.
+	Repossess(context.Context, Repossession) (Receipt, error)
+	// RepossessAll takes back whatever is repossessable at that moment.
+	RepossessAll(context.Context, RepossessAll) (Receipt, error)
+
+	// RecordUsage takes a fee, be there credit or not.
+	RecordUsage(context.Context, Usage) (Receipt, error)
+	// CorrectUsage lowers usage that was recorded too high.
+	CorrectUsage(context.Context, Correction) (Receipt, error)
+	// Settle takes a confirmed payment of a bill.
+	Settle(context.Context, Settlement) (Receipt, error)
+
+	// Bulk executes many commands in order, each with its own outcome at the same
+	// place in the answer. The error is never a refusal; when it is not nil, the
+	// outcomes are nil and the same is to be done as for a single command.
+	Bulk(context.Context, []Command, BulkOptions) ([]Outcome, error)
+
+	// Pool returns the pool.
+	Pool(context.Context) (Pool, error)
+	// Head returns the end of the log. Kept elsewhere, it is what the chain can be
+	// verified against.
+	Head(context.Context) (Head, error)
+	// Reseller returns one reseller, or [ErrNotFound].
+	Reseller(context.Context, uuid.UUID) (Reseller, error)
+	// Resellers returns one page of resellers.
+	Resellers(context.Context, ResellerQuery) (Page[Reseller], error)
+	// Records returns one page of records.
+	Records(context.Context, RecordQuery) (Page[Record], error)
+}
+
+// BulkOptions say how [Ledger.Bulk] executes. The zero value writes what is
+// accepted and refuses the rest, one by one.
+type BulkOptions struct {
+	// AllOrNothing writes nothing if any command is refused: the refused ones
+	// answer with their refusal, all others with [ErrNotApplied]. A replay counts
+	// as satisfied.
+	AllOrNothing bool `json:"all_or_nothing,omitempty"`
+	// DryRun answers what would happen and writes nothing. New records come
+	// without id, sequence and hash, and an added reseller without its id.
+	DryRun bool `json:"dry_run,omitempty"`
+}
+
+// Outcome is what became of one command of a bulk call.
+type Outcome struct {
+	// Receipt is set when Err is nil.
+	Receipt Receipt
+	// Err is the refusal, or [ErrNotApplied].
+	Err error
+}

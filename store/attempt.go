@@ -1,0 +1,169 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sethvargo/go-retry"
+
+	"github.com/resellerkit/credit"
+)
+
+// commit decides the calls and appends what they give, again and again until it
+// is known what became of them or the time is over, and sets every call's
+// answer. It returns how many records were written, in how many attempts, and
+// why calls got no answer from a rule.
+func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts int, err error) {
+	asked := readSet(calls)
+	backoff := newBackoff()
+	verified := false // the state must come from the store
+	for moved := 0; ; {
+		attempts++
+		state, loaded, err := l.state(ctx, asked, verified)
+		if err != nil {
+			if outcomeOf(err) == outcomeRetry && wait(ctx, backoff) {
+				continue
+			}
+			return 0, attempts, fail(calls, err)
+		}
+		p := decide(state, calls)
+		if p.unverified && !loaded {
+			verified = true
+			continue
+		}
+		if len(p.batch.Records) == 0 {
+			p.answer(calls)
+			return 0, attempts, nil
+		}
+		err = l.store.Append(ctx, l.distributor.ID, p.expected, p.batch)
+		if err != nil && outcomeOf(err) == outcomeUnknown {
+			l.options.Logger.Warn("credit: the answer to a commit was lost", "ledger", l.distributor.ID, "sequence", p.expected.Sequence+1)
+			l.memory.forget()
+			err = l.find(ctx, p, backoff, err)
+		}
+		if err == nil {
+			l.memory.learn(p.batch.Head(), true, p.batch.Added, p.batch.Changed)
+			p.answer(calls)
+			return len(p.batch.Records), attempts, nil
+		}
+		verified = true
+		switch outcomeOf(err) {
+		case outcomeMoved:
+			// Somebody else wrote: the first time, go on at once.
+			if moved++; moved == 1 || wait(ctx, backoff) {
+				continue
+			}
+			err = Retry(fmt.Errorf("credit: others kept writing to ledger %s: %w", l.distributor.ID, err))
+		case outcomeRetry:
+			l.memory.forget()
+			if wait(ctx, backoff) {
+				continue
+			}
+		case outcomeRejected:
+			l.memory.forget()
+			if len(calls) > 1 {
+				// Whose fault it is shows when each is tried alone.
+				singly, tries, err := l.commitSingly(ctx, calls)
+				return singly, attempts + tries, err
+			}
+		}
+		l.options.Logger.Warn("credit: a commit failed", "ledger", l.distributor.ID, "attempts", attempts)
+		return 0, attempts, fail(calls, err)
+	}
+}
+
+func (l *Ledger) commitSingly(ctx context.Context, calls []*call) (records, attempts int, err error) {
+	for i := range calls {
+		n, tries, failed := l.commit(ctx, calls[i:i+1])
+		records, attempts = records+n, attempts+tries
+		if failed != nil {
+			err = failed
+		}
+	}
+	return records, attempts, err
+}
+
+// state returns what the calls may look at, remembered or, if it must be
+// verified or is not remembered, loaded.
+func (l *Ledger) state(ctx context.Context, asked credit.ReadSet, verified bool) (state *credit.State, loaded bool, err error) {
+	if !verified {
+		if state, ok := l.memory.recall(asked); ok {
+			return state, false, nil
+		}
+	}
+	found, err := l.store.Load(ctx, l.distributor.ID, asked)
+	if err != nil {
+		l.memory.forget()
+		return nil, false, err
+	}
+	l.memory.learn(found.Head, false, found.Resellers)
+	return credit.LoadState(asked, found), true, nil
+}
+
+// find finds out what became of an append whose answer was lost. It returns nil
+// if it was committed, ErrMoved if it cannot be any more, and otherwise
+// credit.ErrOutcomeUnknown.
+//
+// The record at the wanted sequence tells, once there is one. As long as there
+// is none, the first attempt may still be on its way; so the same batch is sent
+// again, which excludes the first attempt as it excludes this one.
+func (l *Ledger) find(ctx context.Context, p plan, backoff retry.Backoff, cause error) error {
+	wanted := p.batch.Records[0]
+	excluded := false
+	for {
+		there, err := l.store.Records(ctx, l.distributor.ID, credit.RecordQuery{After: wanted.Sequence - 1, Before: wanted.Sequence + 1, Limit: 1})
+		switch {
+		case err != nil:
+		case len(there) > 0 && there[0].ID == wanted.ID && there[0].Hash == wanted.Hash:
+			return nil
+		case len(there) > 0, excluded:
+			return ErrMoved
+		default:
+			switch err = l.store.Append(ctx, l.distributor.ID, p.expected, p.batch); {
+			case err == nil:
+				return nil
+			case outcomeOf(err) == outcomeMoved:
+				// Either there is a record by now, or a key is taken, or the head
+				// was set back: in the last two cases the batch can never be written.
+				excluded = true
+				continue
+			}
+		}
+		if !wait(ctx, backoff) {
+			return fmt.Errorf("%w: %w", credit.ErrOutcomeUnknown, cause)
+		}
+	}
+}
+
+func (p plan) answer(calls []*call) {
+	for i, c := range calls {
+		c.answer(p.outcomes[i], nil)
+	}
+}
+
+func fail(calls []*call, err error) error {
+	for _, c := range calls {
+		c.answer(nil, err)
+	}
+	return err
+}
+
+// newBackoff waits 1 ms, then twice as long each time up to 250 ms, give or take
+// half.
+func newBackoff() retry.Backoff {
+	return retry.WithCappedDuration(250*time.Millisecond, retry.WithJitterPercent(50, retry.NewExponential(time.Millisecond)))
+}
+
+// wait is false if the time is over before the wait is.
+func wait(ctx context.Context, b retry.Backoff) bool {
+	pause, _ := b.Next()
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,262 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/resellerkit/credit"
+)
+
+// Group commit. Callers queue; one of them takes the token and with it what is
+// queued, commits it as one Append, and gives everybody their own answer, while
+// the next batch gathers. The token is waited for beside one's own answer and
+// one's own context, and is never handed to a particular waiter, who may be
+// about to leave.
+
+// call is one caller's commands on their way through the queue.
+type call struct {
+	commands []credit.Command // prepared
+	stamps   []credit.Stamp
+	asked    credit.ReadSet
+	options  credit.BulkOptions
+
+	// The answer, to be read once done is closed.
+	outcomes []credit.Outcome
+	err      error
+	answered bool
+	done     chan struct{}
+}
+
+func (c *call) answer(outcomes []credit.Outcome, err error) {
+	c.outcomes, c.err, c.answered = outcomes, err, true
+}
+
+// newCall takes the commands over, so that nothing of the caller's is looked at
+// later, and gives each its stamp, which every attempt to commit it will use.
+func (l *Ledger) newCall(commands []credit.Command, o credit.BulkOptions) *call {
+	c := &call{commands: make([]credit.Command, len(commands)), stamps: make([]credit.Stamp, len(commands)), options: o, done: make(chan struct{})}
+	now := l.options.Now()
+	for i, command := range commands {
+		c.commands[i] = credit.Prepare(command)
+		c.stamps[i] = credit.Stamp{Time: now, RecordID: l.options.NewID()}
+		switch command.(type) {
+		case credit.NewReseller, *credit.NewReseller:
+			c.stamps[i].ResellerID = l.options.NewID()
+		}
+	}
+	c.asked = credit.ReadSetOf(c.commands...)
+	return c
+}
+
+// queue holds the calls that no leader has taken.
+type queue struct {
+	mu       sync.Mutex
+	calls    []*call
+	commands int
+}
+
+// push appends the call, unless that would exceed the limit and the queue is not
+// empty.
+func (q *queue) push(c *call, limit int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.calls) > 0 && q.commands+len(c.commands) > limit {
+		return false
+	}
+	q.calls = append(q.calls, c)
+	q.commands += len(c.commands)
+	return true
+}
+
+// take removes the first calls, up to so many commands, but at least one call.
+func (q *queue) take(limit int) []*call {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n, commands := 0, 0
+	for n < len(q.calls) && (n == 0 || commands+len(q.calls[n].commands) <= limit) {
+		commands += len(q.calls[n].commands)
+		n++
+	}
+	taken := q.calls[:n:n]
+	if q.calls = q.calls[n:]; len(q.calls) == 0 {
+		q.calls = nil
+	}
+	q.commands -= commands
+	return taken
+}
+
+// remove takes the call back, and is false if a leader has it.
+func (q *queue) remove(c *call) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range q.calls {
+		if q.calls[i] == c {
+			q.calls = append(q.calls[:i:i], q.calls[i+1:]...)
+			q.commands -= len(c.commands)
+			return true
+		}
+	}
+	return false
+}
+
+// submit queues the call and waits for its answer, leading when it is its turn.
+func (l *Ledger) submit(ctx context.Context, c *call) ([]credit.Outcome, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("credit: nothing happened: %w", err)
+	}
+	if !l.queue.push(c, l.options.MaxQueue) {
+		return nil, fmt.Errorf("%w (at most %d commands); nothing happened", credit.ErrBusy, l.options.MaxQueue)
+	}
+	for {
+		select {
+		case <-c.done:
+			return c.outcomes, c.err
+		case l.token <- struct{}{}:
+			batch := l.queue.take(l.options.MaxBatch)
+			if ctx.Done() == nil {
+				l.run(batch)
+			} else {
+				// In a goroutine of its own, so that this caller can leave, too.
+				go l.run(batch)
+			}
+		case <-ctx.Done():
+			if l.queue.remove(c) {
+				return nil, fmt.Errorf("credit: nothing happened: %w", ctx.Err())
+			}
+			select {
+			case <-c.done:
+				return c.outcomes, c.err
+			default:
+				return nil, fmt.Errorf("%w: gave up while it was being committed: %w", credit.ErrOutcomeUnknown, ctx.Err())
+			}
+		}
+	}
+}
+
+// run commits a batch, returns the token and answers everybody, whatever happens
+// in the store: an error, a panic, or the end of the goroutine.
+func (l *Ledger) run(batch []*call) {
+	if len(batch) == 0 {
+		<-l.token
+		return
+	}
+	report := Commit{Ledger: l.distributor.ID, Calls: len(batch)}
+	start := time.Now()
+	finished := false
+	defer func() {
+		if !finished {
+			l.memory.forget()
+			report.Err = fmt.Errorf("%w: the store ended its goroutine", credit.ErrOutcomeUnknown)
+			if p := recover(); p != nil {
+				report.Err = fmt.Errorf("%w: the store panicked: %v", credit.ErrOutcomeUnknown, p)
+			}
+			for _, c := range batch {
+				if !c.answered {
+					c.answer(nil, report.Err)
+				}
+			}
+			l.options.Logger.Error("credit: commit panicked", "ledger", l.distributor.ID)
+		}
+		<-l.token
+		for _, c := range batch {
+			report.Commands += len(c.commands)
+			close(c.done)
+		}
+		report.Duration = time.Since(start)
+		l.hook(report)
+	}()
+	// No caller's context, not even its values: a caller that leaves must not end
+	// the commit of the others.
+	ctx, cancel := context.WithTimeout(context.Background(), l.options.CommitTimeout)
+	defer cancel()
+	report.Records, report.Attempts, report.Err = l.commit(ctx, batch)
+	finished = true
+}
+
+func (l *Ledger) hook(report Commit) {
+	if l.options.OnCommit == nil {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			l.options.Logger.Error("credit: OnCommit panicked", "ledger", l.distributor.ID)
+		}
+	}()
+	l.options.OnCommit(report)
+}
+
+// memory is what an engine knows of its ledger from its last commit or load. It
+// is only looked at with the token in hand.
+type memory struct {
+	of         *Memory // nil: nothing is ever remembered
+	known      bool
+	head       credit.Head
+	generation uint64
+}
+
+func (m *memory) forget() { m.known = false }
+
+// recall returns the asked-for part of the state if all of it is remembered.
+// Keys are never remembered: that they are free is taken for granted here, and
+// Append finds out.
+func (m *memory) recall(asked credit.ReadSet) (*credit.State, bool) {
+	if !m.known || len(asked.ExternalIDs) > 0 {
+		return nil, false
+	}
+	found := credit.Snapshot{Head: m.head, Resellers: make([]credit.Reseller, 0, len(asked.Resellers))}
+	for _, id := range asked.Resellers {
+		r, ok := m.of.resellers.Get(remembered{m.generation, id})
+		if !ok {
+			return nil, false
+		}
+		found.Resellers = append(found.Resellers, r)
+	}
+	return credit.LoadState(asked, found), true
+}
+
+// learn takes in resellers as they are at a head. If that is not the head known
+// so far, nor the one that the own commit just made of it, all else is forgotten.
+func (m *memory) learn(head credit.Head, follows bool, resellers ...[]credit.Reseller) {
+	if m.of == nil {
+		return
+	}
+	if !m.known || !follows && (head.Sequence != m.head.Sequence || head.Hash != m.head.Hash) {
+		m.generation = m.of.generation()
+	}
+	m.known, m.head = true, head
+	for _, some := range resellers {
+		for _, r := range some {
+			m.of.resellers.Add(remembered{m.generation, r.ID}, r)
+		}
+	}
+}
+
+// readSet is what deciding all calls may look at.
+func readSet(calls []*call) credit.ReadSet {
+	if len(calls) == 1 {
+		return calls[0].asked
+	}
+	var all credit.ReadSet
+	resellers := make(map[uuid.UUID]bool, len(calls))
+	externals, keys := map[string]bool{}, make(map[string]bool, len(calls))
+	for _, c := range calls {
+		all.Resellers = union(all.Resellers, resellers, c.asked.Resellers)
+		all.ExternalIDs = union(all.ExternalIDs, externals, c.asked.ExternalIDs)
+		all.Keys = union(all.Keys, keys, c.asked.Keys)
+	}
+	return all
+}
+
+func union[T comparable](to []T, seen map[T]bool, from []T) []T {
+	for _, v := range from {
+		if !seen[v] {
+			seen[v] = true
+			to = append(to, v)
+		}
+	}
+	return to
+}

@@ -1,0 +1,97 @@
+package store
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/resellerkit/credit"
+)
+
+// plan is what a batch of calls comes to on one state.
+type plan struct {
+	expected credit.Head
+	batch    Batch
+	outcomes [][]credit.Outcome // of each call
+	// unverified: an answer rests on what was only remembered or taken for
+	// granted, and nothing that will be appended proves it.
+	unverified bool
+}
+
+// decide folds the calls in order into the state: a refused command is refused
+// alone, an all-or-nothing call as one, and a dry run leaves nothing behind.
+func decide(state *credit.State, calls []*call) plan {
+	p := plan{expected: state.Head(), outcomes: make([][]credit.Outcome, len(calls))}
+	for i, c := range calls {
+		on := state
+		if c.options.AllOrNothing || c.options.DryRun {
+			on = state.Fork()
+		}
+		outcomes, refused := execute(on, c)
+		p.outcomes[i] = outcomes
+		switch {
+		case c.options.AllOrNothing && refused:
+			for j := range outcomes {
+				if outcomes[j].Err == nil {
+					outcomes[j] = credit.Outcome{Err: credit.ErrNotApplied}
+				}
+			}
+		case c.options.DryRun:
+			for j := range outcomes {
+				outcomes[j].Receipt = draft(outcomes[j].Receipt, p.expected.Sequence)
+			}
+		default:
+			for _, o := range outcomes {
+				if o.Err == nil && !o.Receipt.Replayed {
+					p.batch.Records = append(p.batch.Records, o.Receipt.Record)
+				}
+			}
+			if on != state {
+				state.Join(on)
+			}
+		}
+		// A refused command may have a key that is known in truth, and a dry run
+		// appends nothing that would tell.
+		p.unverified = p.unverified || c.options.DryRun || refused && len(c.asked.Keys) > 0
+	}
+	p.unverified = p.unverified || len(p.batch.Records) == 0
+	p.gather(state)
+	return p
+}
+
+func execute(on *credit.State, c *call) (outcomes []credit.Outcome, refused bool) {
+	outcomes = make([]credit.Outcome, len(c.commands))
+	for j := range c.commands {
+		o := &outcomes[j]
+		o.Receipt, o.Err = on.Execute(c.commands[j], c.stamps[j])
+		refused = refused || o.Err != nil
+	}
+	return outcomes, refused
+}
+
+// gather adds the resellers that the records touch, as they are after the last.
+func (p *plan) gather(state *credit.State) {
+	seen := make(map[uuid.UUID]bool, len(p.batch.Records))
+	for _, r := range p.batch.Records {
+		if r.ResellerID == uuid.Nil || seen[r.ResellerID] {
+			continue
+		}
+		seen[r.ResellerID] = true
+		reseller, _ := state.Reseller(r.ResellerID)
+		if r.Kind == credit.KindAdd {
+			p.batch.Added = append(p.batch.Added, reseller)
+		} else {
+			p.batch.Changed = append(p.batch.Changed, reseller)
+		}
+	}
+}
+
+// draft takes from a dry run's receipt what only a written record has.
+func draft(r credit.Receipt, head int64) credit.Receipt {
+	if r.Sequence <= head {
+		return r // replayed from a record that was written
+	}
+	r.Sequence, r.ID, r.Hash = 0, uuid.Nil, credit.Hash{}
+	if r.Kind == credit.KindAdd {
+		r.ResellerID = uuid.Nil
+	}
+	return r
+}

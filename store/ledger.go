@@ -1,0 +1,248 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/sethvargo/go-retry"
+
+	"github.com/resellerkit/credit"
+)
+
+// Ledger is the credit.Ledger of one distributor over one store: the engine. It
+// has no background goroutine and nothing to close, so a process may hold
+// thousands; it should hold one for each ledger, because calls that arrive at
+// the same engine together are committed together. Several engines, in one
+// process or many, may serve the same ledger.
+type Ledger struct {
+	distributor credit.Distributor
+	store       Store
+	options     Options
+
+	queue queue
+	// token is held by whoever commits a batch.
+	token chan struct{}
+	// memory is what the token's holder knows of the ledger.
+	memory memory
+}
+
+var _ credit.Ledger = (*Ledger)(nil)
+
+// Open returns the ledger of d.ID in s, and creates it if it is not there. If it
+// is there with another currency, the error is credit.ErrMismatch; if with
+// another name, the stored name counts.
+func Open(ctx context.Context, s Store, d credit.Distributor, o Options) (*Ledger, error) {
+	if err := d.Validate(); err != nil {
+		return nil, err
+	}
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	stored, err := read(ctx, func(ctx context.Context) (credit.Distributor, error) { return s.Create(ctx, d) })
+	if err != nil {
+		return nil, fmt.Errorf("credit: open ledger %s: %w", d.ID, err)
+	}
+	if stored.Currency != d.Currency {
+		return nil, fmt.Errorf("%w: ledger %s is kept in %s, not %s", credit.ErrMismatch, d.ID, stored.Currency, d.Currency)
+	}
+	return newLedger(s, stored, o, true), nil
+}
+
+// On returns the same ledger over another store that sees the same data, such as
+// one inside a transaction of the caller's. It has the same options and
+// remembers nothing from call to call.
+func (l *Ledger) On(s Store) *Ledger { return newLedger(s, l.distributor, l.options, false) }
+
+func newLedger(s Store, d credit.Distributor, o Options, remember bool) *Ledger {
+	l := &Ledger{distributor: d, store: s, options: o, token: make(chan struct{}, 1)}
+	if remember {
+		l.memory.of = o.Memory
+	}
+	return l
+}
+
+// Distributor implements credit.Ledger.
+func (l *Ledger) Distributor() credit.Distributor { return l.distributor }
+
+// Grant implements credit.Ledger.
+func (l *Ledger) Grant(ctx context.Context, c credit.Grant) (credit.Receipt, error) {
+	return l.one(ctx, c)
+}
+
+// Withdraw implements credit.Ledger.
+func (l *Ledger) Withdraw(ctx context.Context, c credit.Withdrawal) (credit.Receipt, error) {
+	return l.one(ctx, c)
+}
+
+// AddReseller implements credit.Ledger.
+func (l *Ledger) AddReseller(ctx context.Context, c credit.NewReseller) (credit.Receipt, error) {
+	return l.one(ctx, c)
+}
+
+// UpdateReseller implements credit.Ledger.
+func (l *Ledger) UpdateReseller(ctx context.Context, c credit.ProfileUpdate) (credit.Receipt, error) {
+	return l.one(ctx, c)
+}
+
+// FreezeReseller implements credit.Ledger.
+func (l *Ledger) FreezeReseller(ctx context.Context, c credit.Freeze) (credit.Receipt, error) {
+	return l.one(ctx, c)
+}
+
+// UnfreezeReseller implements credit.Ledger.
+func (l *Ledger) UnfreezeReseller(ctx context.Context, c credit.Unfreeze) (credit.Receipt, error) {
+	return l.one(ctx, c)
+}
+
+// CloseReseller implements credit.Ledger.
+func (l *Ledger) CloseReseller(ctx context.Context, c credit.Close) (credit.Receipt, error) {
+	return l.one(ctx, c)
+}
+
+// Allocate implements credit.Ledger.
+func (l *Ledger) Allocate(ctx context.Context, c credit.Allocation) (credit.Receipt, error) {
+	return l.one(ctx, c)
+}
+
+// Repossess implements credit.Ledger.
+func (l *Ledger) Repossess(ctx context.Context, c credit.Repossession) (credit.Receipt, error) {
+	return l.one(ctx, c)
+}
+
+// RepossessAll implements credit.Ledger.
+func (l *Ledger) RepossessAll(ctx context.Context, c credit.RepossessAll) (credit.Receipt, error) {
+	return l.one(ctx, c)
+}
+
+// RecordUsage implements credit.Ledger.
+func (l *Ledger) RecordUsage(ctx context.Context, c credit.Usage) (credit.Receipt, error) {
+	return l.one(ctx, c)
+}
+
+// CorrectUsage implements credit.Ledger.
+func (l *Ledger) CorrectUsage(ctx context.Context, c credit.Correction) (credit.Receipt, error) {
+	return l.one(ctx, c)
+}
+
+// Settle implements credit.Ledger.
+func (l *Ledger) Settle(ctx context.Context, c credit.Settlement) (credit.Receipt, error) {
+	return l.one(ctx, c)
+}
+
+func (l *Ledger) one(ctx context.Context, c credit.Command) (credit.Receipt, error) {
+	outcomes, err := l.submit(ctx, l.newCall([]credit.Command{c}, credit.BulkOptions{}))
+	if err != nil {
+		return credit.Receipt{}, err
+	}
+	return outcomes[0].Receipt, outcomes[0].Err
+}
+
+// Bulk implements credit.Ledger. More commands than Options.MaxBulk are a
+// *credit.InvalidError.
+func (l *Ledger) Bulk(ctx context.Context, commands []credit.Command, o credit.BulkOptions) ([]credit.Outcome, error) {
+	if len(commands) > l.options.MaxBulk {
+		return nil, &credit.InvalidError{Field: "commands", Problem: fmt.Sprintf("are %d, at most %d are allowed in one call", len(commands), l.options.MaxBulk)}
+	}
+	if len(commands) == 0 {
+		return []credit.Outcome{}, nil
+	}
+	return l.submit(ctx, l.newCall(commands, o))
+}
+
+// Pool implements credit.Ledger.
+func (l *Ledger) Pool(ctx context.Context) (credit.Pool, error) {
+	head, err := l.Head(ctx)
+	return head.Pool, err
+}
+
+// Head implements credit.Ledger.
+func (l *Ledger) Head(ctx context.Context) (credit.Head, error) {
+	found, err := l.load(ctx, credit.ReadSet{})
+	return found.Head, err
+}
+
+// Reseller implements credit.Ledger.
+func (l *Ledger) Reseller(ctx context.Context, id uuid.UUID) (credit.Reseller, error) {
+	found, err := l.load(ctx, credit.ReadSet{Resellers: []uuid.UUID{id}})
+	if err != nil {
+		return credit.Reseller{}, err
+	}
+	if len(found.Resellers) == 0 {
+		return credit.Reseller{}, fmt.Errorf("%w: %s", credit.ErrNotFound, id)
+	}
+	return found.Resellers[0], nil
+}
+
+// Resellers implements credit.Ledger.
+func (l *Ledger) Resellers(ctx context.Context, q credit.ResellerQuery) (credit.Page[credit.Reseller], error) {
+	q, err := q.Normalize()
+	if err != nil {
+		return credit.Page[credit.Reseller]{}, err
+	}
+	limit, cursor := q.Limit, q.Cursor
+	q.Limit, q.Cursor = 0, ""
+	var after ResellerPosition
+	if cursor != "" {
+		if after, err = resellerPosition(l.distributor.ID, q, cursor); err != nil {
+			return credit.Page[credit.Reseller]{}, err
+		}
+	}
+	return page(ctx, limit, func(ctx context.Context, limit int) ([]credit.Reseller, error) {
+		q := q
+		q.Limit = limit
+		return l.store.Resellers(ctx, l.distributor.ID, q, after)
+	}, func(last credit.Reseller) credit.Cursor { return resellerCursor(l.distributor.ID, q, last) })
+}
+
+// Records implements credit.Ledger.
+func (l *Ledger) Records(ctx context.Context, q credit.RecordQuery) (credit.Page[credit.Record], error) {
+	q, err := q.Normalize()
+	if err != nil {
+		return credit.Page[credit.Record]{}, err
+	}
+	limit, cursor := q.Limit, q.Cursor
+	q.Limit, q.Cursor = 0, ""
+	rest := q
+	if cursor != "" {
+		if rest, err = recordsAfter(l.distributor.ID, q, cursor); err != nil {
+			return credit.Page[credit.Record]{}, err
+		}
+	}
+	return page(ctx, limit, func(ctx context.Context, limit int) ([]credit.Record, error) {
+		rest := rest
+		rest.Limit = limit
+		return l.store.Records(ctx, l.distributor.ID, rest)
+	}, func(last credit.Record) credit.Cursor { return recordCursor(l.distributor.ID, q, last) })
+}
+
+// page reads one more than the page, to know whether there is a next one.
+func page[T any](ctx context.Context, limit int, list func(context.Context, int) ([]T, error), cursor func(T) credit.Cursor) (credit.Page[T], error) {
+	items, err := read(ctx, func(ctx context.Context) ([]T, error) { return list(ctx, limit+1) })
+	if err != nil {
+		return credit.Page[T]{}, err
+	}
+	if len(items) <= limit {
+		return credit.Page[T]{Items: items}, nil
+	}
+	return credit.Page[T]{Items: items[:limit], Next: cursor(items[limit-1])}, nil
+}
+
+func (l *Ledger) load(ctx context.Context, asked credit.ReadSet) (credit.Snapshot, error) {
+	return read(ctx, func(ctx context.Context) (credit.Snapshot, error) {
+		return l.store.Load(ctx, l.distributor.ID, asked)
+	})
+}
+
+// read repeats what failed for a while, as long as the caller waits but no more
+// than a few times.
+func read[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
+	return retry.DoValue(ctx, retry.WithMaxRetries(5, newBackoff()), func(ctx context.Context) (T, error) {
+		v, err := f(ctx)
+		if outcomeOf(err) == outcomeRetry {
+			err = retry.RetryableError(err)
+		}
+		return v, err
+	})
+}

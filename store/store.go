@@ -1,0 +1,135 @@
+// Package store runs a credit ledger durably: [Open] joins the rules of package
+// credit to a [Store], a place that keeps records, and returns a [Ledger].
+//
+// A store knows no rule, keeps no memory and runs no loop. Deciding, remembering,
+// retrying and finding out about lost answers live once, in the engine, so that a
+// store for another database is small. Package storetest defines a correct one.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/resellerkit/credit"
+)
+
+// Store is the port that a database implements. The rules:
+//
+//  1. Everything is scoped to one ledger; no call reads or writes another one.
+//  2. What a successful Append wrote is seen by every later Load, Resellers and
+//     Records, from every process.
+//  3. Append writes all of its batch or nothing.
+//  4. Append writes only if the ledger's head is still the expected one, by
+//     sequence and by hash, and none of the batch's keys is taken. Otherwise it
+//     answers ErrMoved.
+//  5. Records are never changed or removed.
+//  6. What is read equals what was written, to the last bit: amounts through
+//     credit.FromMillionths, times in UTC with microseconds, nil for an empty map
+//     or slice.
+//  7. Keys and external ids are compared byte by byte.
+//  8. Slices and maps handed over are not kept; those returned are the caller's.
+//  9. An error of Append or Create says what it knows about the outcome: see
+//     ErrMoved, [Retry] and [Reject]. Any other error means that the outcome is
+//     unknown.
+//  10. Every method is safe for concurrent use and ends soon after its context does.
+type Store interface {
+	// Create creates a ledger without records, or returns the distributor of the
+	// one that is there, whatever its name and currency.
+	Create(ctx context.Context, d credit.Distributor) (credit.Distributor, error)
+
+	// Load returns the head and what exists of the read set, as one consistent
+	// snapshot of committed state. A ledger that was never created is ErrNoLedger.
+	Load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error)
+
+	// Append writes a batch on top of the expected head.
+	Append(ctx context.Context, ledger uuid.UUID, expected credit.Head, batch Batch) error
+
+	// Resellers returns at most q.Limit resellers that match the normalized query,
+	// in its order, strictly after the position; the zero position is the
+	// beginning. q.Cursor is to be ignored.
+	Resellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after ResellerPosition) ([]credit.Reseller, error)
+
+	// Records returns at most q.Limit records that match the normalized query, in
+	// its order. q.Cursor is to be ignored.
+	Records(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error)
+}
+
+// Batch is what one Append writes, never empty of records.
+type Batch struct {
+	// Records continue the expected head: their sequences follow it without a gap.
+	// A record with a key takes that key.
+	Records []credit.Record
+	// Added are new resellers and Changed are existing ones, each once and as it
+	// is after the last record.
+	Added, Changed []credit.Reseller
+}
+
+// Head is the ledger's head once the batch is written.
+func (b Batch) Head() credit.Head {
+	last := b.Records[len(b.Records)-1]
+	return credit.Head{Sequence: last.Sequence, Hash: last.Hash, RecordedAt: last.RecordedAt, Pool: last.Pool}
+}
+
+// ResellerPosition is the place of a reseller in the order of a listing.
+type ResellerPosition struct {
+	BoundAt time.Time
+	ID      uuid.UUID
+}
+
+// The answers of a store that the engine acts on.
+var (
+	// ErrMoved: nothing was written, because the head is not the expected one or a
+	// key is taken. The engine loads and decides again.
+	ErrMoved = errors.New("store: the head moved or a key is taken")
+	// ErrNoLedger: the ledger was never created.
+	ErrNoLedger = errors.New("store: no such ledger")
+)
+
+// Retry marks an error of a store as temporary and certain: nothing was written,
+// and the same call may succeed later (a serialization failure, a lock time-out,
+// a lost connection before anything was committed).
+func Retry(err error) error { return &outcomeError{err, outcomeRetry} }
+
+// Reject marks an error of a store as final and certain: nothing was written, and
+// the same call would fail again.
+func Reject(err error) error { return &outcomeError{err, outcomeRejected} }
+
+type outcome int
+
+const (
+	outcomeUnknown outcome = iota
+	outcomeRetry
+	outcomeRejected
+	outcomeMoved
+)
+
+type outcomeError struct {
+	err     error
+	outcome outcome
+}
+
+func (e *outcomeError) Error() string { return e.err.Error() }
+func (e *outcomeError) Unwrap() error { return e.err }
+
+// outcomeOf classifies an error of Append.
+func outcomeOf(err error) outcome {
+	if e, ok := errors.AsType[*outcomeError](err); ok {
+		return e.outcome
+	}
+	if errors.Is(err, ErrMoved) {
+		return outcomeMoved
+	}
+	if errors.Is(err, ErrNoLedger) {
+		return outcomeRejected
+	}
+	return outcomeUnknown
+}
+
+// Retryable tells whether the error is of a store, is temporary, and nothing was
+// written: the same call may succeed later.
+func Retryable(err error) bool {
+	return outcomeOf(err) == outcomeRetry || errors.Is(err, credit.ErrBusy)
+}
