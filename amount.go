@@ -91,7 +91,7 @@ func power10(n int64) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.New
 func millionths(d decimal.Decimal) int64 {
 	v, err := Millionths(d)
 	if err != nil {
-		panic(fmt.Sprintf("credit: a figure in the state is not an amount: %v", err))
+		panic("credit: a figure in the state is not an amount: " + reason(err))
 	}
 	return v
 }

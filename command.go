@@ -364,10 +364,10 @@ func check(c Command) (entry, error) {
 	if c == nil {
 		return entry{}, &InvalidError{"command", "is nil"}
 	}
-	if p, ok := c.(prepared); ok {
-		return p.checked, p.err
-	}
 	e := c.entry()
+	if p, ok := c.(prepared); ok {
+		return e, p.err
+	}
 	if e.kind.sign() != 0 && !e.all {
 		v, err := Millionths(e.given)
 		switch {
@@ -385,8 +385,13 @@ func check(c Command) (entry, error) {
 	if err := e.profile.check(e.kind); err != nil {
 		return e, err
 	}
-	err := e.checkLabels()
-	return e, err
+	if err := e.checkLabels(); err != nil {
+		return e, err
+	}
+	if e.Key != "" {
+		e.print = e.fingerprint()
+	}
+	return e, nil
 }
 
 // checkLabels checks what takes part in no figure, and normalises its times. A

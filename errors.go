@@ -3,6 +3,7 @@ package credit
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/shopspring/decimal"
 )
@@ -154,3 +155,6 @@ func (e *CorruptError) Error() string {
 
 // Unwrap returns [ErrCorrupt].
 func (e *CorruptError) Unwrap() error { return ErrCorrupt }
+
+// reason is an error of this package as part of another's sentence.
+func reason(err error) string { return strings.TrimPrefix(err.Error(), "credit: ") }

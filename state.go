@@ -93,7 +93,7 @@ type State struct {
 // NewState returns the whole state of an empty ledger. With [State.Execute] it
 // is a ledger in itself, enough to test a rule with no store.
 func NewState(d Distributor) *State {
-	return &State{head: Head{Hash: Genesis(d)}, whole: true,
+	return &State{head: Head{Hash: Genesis(d), Pool: Pool{FromMillionths(0), FromMillionths(0)}}, whole: true,
 		resellers: map[uuid.UUID]*Reseller{}, externals: map[string]bool{}, keys: map[string]*Record{}}
 }
 
@@ -245,13 +245,13 @@ func (s *State) Verify(r Record) error {
 	}
 	for _, d := range []decimal.Decimal{r.Amount, r.Before.Allocated, r.Before.Used, r.After.Allocated, r.After.Used, r.Pool.Granted, r.Pool.Allocated} {
 		if _, err := Millionths(d); err != nil {
-			return &CorruptError{r.Sequence, err.Error()}
+			return &CorruptError{r.Sequence, reason(err)}
 		}
 	}
 	if want := r.ChainHash(s.head.Hash); r.Hash != want {
 		return &CorruptError{r.Sequence, fmt.Sprintf("its hash is %s, its content and the record before it give %s", r.Hash, want)}
 	}
-	e := entry{kind: r.Kind, amount: millionths(r.Amount),
+	e := entry{kind: r.Kind, amount: millionths(r.Amount), print: r.Fingerprint,
 		details: details{r.Operator, r.Remark, r.Key, r.Reference, r.Corrects, r.Metadata, r.OccurredAt}}
 	switch r.Kind { // what a command of this kind can carry, and no more
 	case KindGrant, KindWithdraw:
@@ -273,11 +273,11 @@ func (s *State) Verify(r Record) error {
 		return &CorruptError{r.Sequence, fmt.Sprintf("the id %s cannot be that of a new reseller", r.ResellerID)}
 	}
 	if err := e.checkLabels(); err != nil {
-		return &CorruptError{r.Sequence, "no rule allows it: " + err.Error()}
+		return &CorruptError{r.Sequence, "no rule allows it: " + reason(err)}
 	}
 	want, err := s.next(e, Stamp{Time: r.RecordedAt, RecordID: r.ID, ResellerID: r.ResellerID})
 	if err != nil {
-		return &CorruptError{r.Sequence, "no rule allows it: " + err.Error()}
+		return &CorruptError{r.Sequence, "no rule allows it: " + reason(err)}
 	}
 	if r.Kind == KindUpdate {
 		want.Changed = r.Changed

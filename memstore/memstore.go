@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -53,16 +54,14 @@ type ledger struct {
 
 	mu        sync.RWMutex
 	head      credit.Head
-	records   []credit.Record         // the one with sequence n at n-1
-	touching  map[uuid.UUID][]int64   // a reseller's sequences, ascending
-	keys      map[string]int64        // sequence of the record that has the key
-	resellers map[uuid.UUID]*reseller // as after the last record
-	externals map[string]*reseller
-	bound     []*reseller // in the order of a listing, oldest first …
-	unplaced  []*reseller // … without these
+	records   []credit.Record       // the one with sequence n at n-1
+	touching  map[uuid.UUID][]int64 // the sequences of a reseller's records, ascending
+	keys      map[string]int64      // the sequence of the record that has the key
+	resellers map[uuid.UUID]*credit.Reseller
+	externals map[string]*credit.Reseller
+	bound     []*credit.Reseller // in the order of a listing, oldest first …
+	unplaced  []*credit.Reseller // … without these
 }
-
-type reseller = credit.Reseller
 
 // Create implements [store.Store].
 func (s *Store) Create(ctx context.Context, d credit.Distributor) (credit.Distributor, error) {
@@ -79,11 +78,12 @@ func (s *Store) Create(ctx context.Context, d credit.Distributor) (credit.Distri
 	}
 	s.ledgers[d.ID] = &ledger{
 		distributor: d,
-		head:        normalHead(credit.Head{Hash: credit.Genesis(d)}),
-		touching:    map[uuid.UUID][]int64{},
-		keys:        map[string]int64{},
-		resellers:   map[uuid.UUID]*reseller{},
-		externals:   map[string]*reseller{},
+		head: credit.Head{Hash: credit.Genesis(d),
+			Pool: credit.Pool{Granted: credit.FromMillionths(0), Allocated: credit.FromMillionths(0)}},
+		touching:  map[uuid.UUID][]int64{},
+		keys:      map[string]int64{},
+		resellers: map[uuid.UUID]*credit.Reseller{},
+		externals: map[string]*credit.Reseller{},
 	}
 	return d, nil
 }
@@ -129,10 +129,10 @@ func (s *Store) Load(ctx context.Context, id uuid.UUID, asked credit.ReadSet) (c
 	return found, nil
 }
 
-// Append implements [store.Store]. Nothing of it is ever unknown: its errors are
-// store.ErrMoved, store.ErrNoLedger, one marked by store.Retry when the context
-// was over, or one marked by store.Reject when the batch contradicts itself or
-// the ledger, which the engine's batches never do.
+// Append implements [store.Store]. Nothing about its outcome is ever unknown: the
+// error is store.ErrMoved, store.ErrNoLedger, one marked by store.Retry if the
+// context was over, or one marked by store.Reject if the batch contradicts itself
+// or the ledger, which a batch of the engine never does.
 func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, batch store.Batch) error {
 	l, err := s.ledger(ctx, id)
 	if errors.Is(err, store.ErrNoLedger) {
@@ -140,8 +140,7 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 	} else if err != nil {
 		return store.Retry(err)
 	}
-	// The copies are made before the lock is taken.
-	if batch, err = normalBatch(batch); err != nil {
+	if batch, err = copyBatch(batch); err != nil {
 		return store.Reject(err)
 	}
 	l.mu.Lock()
@@ -149,10 +148,10 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 	if l.head.Sequence != expected.Sequence || l.head.Hash != expected.Hash {
 		return store.ErrMoved
 	}
-	if err := l.checkBatch(batch); err != nil {
+	if err := l.check(batch); err != nil {
 		return store.Reject(err)
 	}
-	if err := l.takeKeys(batch.Records); err != nil {
+	if err := l.take(batch); err != nil {
 		return err
 	}
 	for _, r := range batch.Records {
@@ -162,9 +161,7 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 		}
 	}
 	for i := range batch.Added {
-		r := &batch.Added[i]
-		l.resellers[r.ID], l.externals[r.ExternalID] = r, r
-		l.unplaced = append(l.unplaced, r)
+		l.unplaced = append(l.unplaced, &batch.Added[i])
 	}
 	for _, r := range batch.Changed {
 		*l.resellers[r.ID] = r
@@ -173,31 +170,200 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 	return nil
 }
 
-// checkBatch refuses what the constraints of a database would refuse, before
-// anything is written.
-func (l *ledger) checkBatch(batch store.Batch) error {
+// check finds what the constraints of a database would find, before anything is
+// written.
+func (l *ledger) check(batch store.Batch) error {
 	for i, r := range batch.Records {
-		if want := l.head.Sequence + int64(i) + 1; r.Sequence != want {
-			return fmt.Errorf("memstore: record %d stands where %d must follow", r.Sequence, want)
-		}
-	}
-	for i, r := range batch.Added {
-		if l.resellers[r.ID] != nil || l.externals[r.ExternalID] != nil {
-			return fmt.Errorf("memstore: the added reseller %s, external id %q, exists", r.ID, r.ExternalID)
-		}
-		// Few are added at once, but for imports; those have many.
-		if i > 0 && len(batch.Added) <= 8 && slices.ContainsFunc(batch.Added[:i], func(other reseller) bool { return same(r, other) }) {
-			return fmt.Errorf("memstore: the reseller %s, external id %q, is added twice", r.ID, r.ExternalID)
+		if follows := l.head.Sequence + int64(i) + 1; r.Sequence != follows {
+			return fmt.Errorf("memstore: record %d stands where %d follows", r.Sequence, follows)
 		}
 	}
 	for _, r := range batch.Changed {
 		old := l.resellers[r.ID]
-		if old == nil {
+		switch {
+		case old == nil:
 			return fmt.Errorf("memstore: the changed reseller %s does not exist", r.ID)
+		case old.ExternalID != r.ExternalID || !old.BoundAt.Equal(r.BoundAt):
+			return fmt.Errorf("memstore: external id and bound-at of reseller %s never change", r.ID)
 		}
-		if old.ExternalID != r.ExternalID || !old.BoundAt.Equal(r.BoundAt) {
-			return fmt.Errorf("memstore: reseller %s: external id and bound-at never change", r.ID)
+	}
+	return nil
+}
+
+// take enters the batch's keys and new resellers, all of them or, with an error,
+// none.
+func (l *ledger) take(batch store.Batch) error {
+	undo := func(records []credit.Record, added []credit.Reseller) {
+		for _, r := range records {
+			delete(l.keys, r.Key)
 		}
+		for _, r := range added {
+			delete(l.resellers, r.ID)
+			delete(l.externals, r.ExternalID)
+		}
+	}
+	for i, r := range batch.Records {
+		if r.Key == "" {
+			continue
+		}
+		if earlier := l.keys[r.Key]; earlier != 0 {
+			undo(batch.Records[:i], nil)
+			if earlier > l.head.Sequence {
+				return store.Reject(fmt.Errorf("memstore: records %d and %d have the same key", earlier, r.Sequence))
+			}
+			return store.ErrMoved
+		}
+		l.keys[r.Key] = r.Sequence
+	}
+	for i := range batch.Added {
+		r := &batch.Added[i]
+		if l.resellers[r.ID] != nil || l.externals[r.ExternalID] != nil {
+			undo(batch.Records, batch.Added[:i])
+			return store.Reject(fmt.Errorf("memstore: the added reseller %s, external id %q, exists", r.ID, r.ExternalID))
+		}
+		l.resellers[r.ID], l.externals[r.ExternalID] = r, r
+	}
+	return nil
+}
+
+// Resellers implements [store.Store].
+func (s *Store) Resellers(ctx context.Context, id uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
+	l, err := s.ledger(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer l.lockPlaced()()
+	place := func(r *credit.Reseller, p store.ResellerPosition) int {
+		return cmp.Or(r.BoundAt.Compare(p.BoundAt), bytes.Compare(r.ID[:], p.ID[:]))
+	}
+	// The one at the position is the last that was seen, if it is there.
+	next, seen := slices.BinarySearchFunc(l.bound, after, place)
+	step := 1
+	switch beginning := after == (store.ResellerPosition{}); {
+	case !q.OldestFirst && beginning:
+		next, step = len(l.bound)-1, -1
+	case !q.OldestFirst:
+		next, step = next-1, -1
+	case seen:
+		next++
+	}
+	var page []credit.Reseller
+	for ; next >= 0 && next < len(l.bound) && len(page) < q.Limit; next += step {
+		if slices.Contains(q.Statuses, l.bound[next].Status) {
+			page = append(page, *l.bound[next])
+		}
+	}
+	return page, nil
+}
+
+// lockPlaced locks the ledger for a listing of resellers, with all of them in
+// their place, and returns what unlocks it.
+func (l *ledger) lockPlaced() func() {
+	l.mu.RLock()
+	if len(l.unplaced) == 0 {
+		return l.mu.RUnlock
+	}
+	l.mu.RUnlock()
+	l.mu.Lock()
+	slices.SortFunc(l.unplaced, byBound)
+	placed, left := len(l.bound), len(l.unplaced)
+	l.bound = append(l.bound, l.unplaced...)
+	for to := placed + left - 1; left > 0; to-- {
+		if placed > 0 && byBound(l.bound[placed-1], l.unplaced[left-1]) > 0 {
+			placed--
+			l.bound[to] = l.bound[placed]
+		} else {
+			left--
+			l.bound[to] = l.unplaced[left]
+		}
+	}
+	l.unplaced = nil
+	return l.mu.Unlock
+}
+
+func byBound(a, b *credit.Reseller) int {
+	return cmp.Or(a.BoundAt.Compare(b.BoundAt), bytes.Compare(a.ID[:], b.ID[:]))
+}
+
+// Records implements [store.Store].
+func (s *Store) Records(ctx context.Context, id uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
+	l, err := s.ledger(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	// What the filters leave is the n records at(0), at(1) … in ascending order.
+	from, to := min(q.After, l.head.Sequence), l.head.Sequence
+	if q.Before > 0 {
+		to = max(from, min(to, q.Before-1))
+	}
+	n, at := int(to-from), func(i int) *credit.Record { return &l.records[from+int64(i)] }
+	if q.ResellerID != uuid.Nil {
+		touching := l.touching[q.ResellerID]
+		first, _ := slices.BinarySearch(touching, from+1)
+		end, _ := slices.BinarySearch(touching, to+1)
+		n, at = end-first, func(i int) *credit.Record { return &l.records[touching[first+i]-1] }
+	}
+	var page []credit.Record
+	for i := 0; i < n && len(page) < q.Limit; i++ {
+		r := at(i)
+		if q.NewestFirst {
+			r = at(n - 1 - i)
+		}
+		if len(q.Kinds) == 0 || slices.Contains(q.Kinds, r.Kind) {
+			page = append(page, r.Clone())
+		}
+	}
+	return page, nil
+}
+
+// copyBatch returns the batch in the one form in which it is read, sharing
+// nothing with what the caller has.
+func copyBatch(b store.Batch) (store.Batch, error) {
+	if len(b.Records) == 0 {
+		return b, errors.New("memstore: a batch without records")
+	}
+	b = store.Batch{Records: slices.Clone(b.Records), Added: slices.Clone(b.Added), Changed: slices.Clone(b.Changed)}
+	for i := range b.Records {
+		r := &b.Records[i]
+		r.Metadata, r.Changed = maps.Clone(r.Metadata), slices.Clone(r.Changed)
+		if len(r.Metadata) == 0 {
+			r.Metadata = nil
+		}
+		if len(r.Changed) == 0 {
+			r.Changed = nil
+		}
+		r.OccurredAt, r.RecordedAt = normalTime(r.OccurredAt), normalTime(r.RecordedAt)
+		if err := normalAmounts(&r.Amount, &r.Before.Allocated, &r.Before.Used, &r.After.Allocated, &r.After.Used,
+			&r.Pool.Granted, &r.Pool.Allocated); err != nil {
+			return b, fmt.Errorf("memstore: record %d: %w", r.Sequence, err)
+		}
+	}
+	for _, some := range [][]credit.Reseller{b.Added, b.Changed} {
+		for i := range some {
+			r := &some[i]
+			r.BoundAt = normalTime(r.BoundAt)
+			if err := normalAmounts(&r.Allocated, &r.Used); err != nil {
+				return b, fmt.Errorf("memstore: reseller %s: %w", r.ID, err)
+			}
+		}
+	}
+	return b, nil
+}
+
+func normalTime(t time.Time) time.Time { return time.UnixMicro(t.UnixMicro()).UTC() }
+
+func normalAmounts(amounts ...*decimal.Decimal) error {
+	for _, a := range amounts {
+		if a.Exponent() == -credit.FractionalDigits && a.NumDigits() <= credit.IntegerDigits+credit.FractionalDigits {
+			continue
+		}
+		v, err := credit.Millionths(*a)
+		if err != nil {
+			return err
+		}
+		*a = credit.FromMillionths(v)
 	}
 	return nil
 }

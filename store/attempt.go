@@ -25,6 +25,9 @@ func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts i
 			if outcomeOf(err) == outcomeRetry && wait(ctx, backoff) {
 				continue
 			}
+			if ctx.Err() != nil {
+				err = Retry(fmt.Errorf("credit: nothing happened: ledger %s could not be read in time: %w", l.distributor.ID, err))
+			}
 			return 0, attempts, fail(calls, err)
 		}
 		p := decide(state, calls)

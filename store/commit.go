@@ -43,12 +43,15 @@ func (l *Ledger) newCall(commands []credit.Command, o credit.BulkOptions) *call 
 	for i, command := range commands {
 		c.commands[i] = credit.Prepare(command)
 		c.stamps[i] = credit.Stamp{Time: now, RecordID: l.options.NewID()}
-		switch command.(type) {
-		case credit.NewReseller, *credit.NewReseller:
+	}
+	c.asked = credit.ReadSetOf(c.commands...)
+	if len(c.asked.ExternalIDs) > 0 {
+		// Resellers are added. By which commands, their types do not tell: there are
+		// values, pointers, prepared and embedded ones.
+		for i := range c.stamps {
 			c.stamps[i].ResellerID = l.options.NewID()
 		}
 	}
-	c.asked = credit.ReadSetOf(c.commands...)
 	return c
 }
 
@@ -116,6 +119,14 @@ func (l *Ledger) submit(ctx context.Context, c *call) ([]credit.Outcome, error) 
 		case <-c.done:
 			return c.outcomes, c.err
 		case l.token <- struct{}{}:
+			// Whoever is answered is answered before the token is free again; so
+			// this call has its answer, or it is in the queue.
+			select {
+			case <-c.done:
+				<-l.token
+				return c.outcomes, c.err
+			default:
+			}
 			batch := l.queue.take(l.options.MaxBatch)
 			if ctx.Done() == nil {
 				l.run(batch)
@@ -137,13 +148,9 @@ func (l *Ledger) submit(ctx context.Context, c *call) ([]credit.Outcome, error) 
 	}
 }
 
-// run commits a batch, returns the token and answers everybody, whatever happens
+// run commits a batch, answers everybody and returns the token, whatever happens
 // in the store: an error, a panic, or the end of the goroutine.
 func (l *Ledger) run(batch []*call) {
-	if len(batch) == 0 {
-		<-l.token
-		return
-	}
 	report := Commit{Ledger: l.distributor.ID, Calls: len(batch)}
 	start := time.Now()
 	finished := false
@@ -159,12 +166,14 @@ func (l *Ledger) run(batch []*call) {
 					c.answer(nil, report.Err)
 				}
 			}
-			l.options.Logger.Error("credit: commit panicked", "ledger", l.distributor.ID)
 		}
-		<-l.token
 		for _, c := range batch {
 			report.Commands += len(c.commands)
 			close(c.done)
+		}
+		<-l.token
+		if !finished {
+			l.options.Logger.Error("credit: commit panicked", "ledger", l.distributor.ID)
 		}
 		report.Duration = time.Since(start)
 		l.hook(report)

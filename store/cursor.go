@@ -34,6 +34,9 @@ func recordsAfter(ledger uuid.UUID, q credit.RecordQuery, c credit.Cursor) (cred
 		return q, err
 	}
 	sequence := int64(binary.BigEndian.Uint64(position))
+	if sequence <= q.After || q.Before > 0 && sequence >= q.Before {
+		return q, badCursor() // forged: no record of the query has this sequence
+	}
 	if q.NewestFirst {
 		q.Before = sequence
 	} else {
@@ -64,19 +67,23 @@ func newCursor(ledger uuid.UUID, query any, position []byte) credit.Cursor {
 }
 
 func readCursor(ledger uuid.UUID, query any, c credit.Cursor, size int) ([]byte, error) {
-	bad := &credit.InvalidError{Field: "cursor", Problem: "is not one that this query of this ledger gave; begin again without a cursor"}
 	if len(c) != base64.RawURLEncoding.EncodedLen(1+size+digestSize) {
-		return nil, bad
+		return nil, badCursor()
 	}
+	// The decoder passes over line ends, so there may be less than the length says.
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(string(c))
-	if err != nil || raw[0] != cursorVersion {
-		return nil, bad
+	if err != nil || len(raw) != 1+size+digestSize || raw[0] != cursorVersion {
+		return nil, badCursor()
 	}
 	position := raw[1 : 1+size]
 	if !bytes.Equal(raw[1+size:], digest(ledger, query, position)) {
-		return nil, bad
+		return nil, badCursor()
 	}
 	return position, nil
+}
+
+func badCursor() error {
+	return &credit.InvalidError{Field: "cursor", Problem: "is not one that this query of this ledger gave; begin again without a cursor"}
 }
 
 // digest binds a position to its ledger and its normalized query.

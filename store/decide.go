@@ -21,7 +21,7 @@ type plan struct {
 func decide(state *credit.State, calls []*call) plan {
 	p := plan{expected: state.Head(), outcomes: make([][]credit.Outcome, len(calls))}
 	for i, c := range calls {
-		on := state
+		on, head := state, state.Head().Sequence
 		if c.options.AllOrNothing || c.options.DryRun {
 			on = state.Fork()
 		}
@@ -36,7 +36,7 @@ func decide(state *credit.State, calls []*call) plan {
 			}
 		case c.options.DryRun:
 			for j := range outcomes {
-				outcomes[j].Receipt = draft(outcomes[j].Receipt, p.expected.Sequence)
+				outcomes[j].Receipt = draft(outcomes[j].Receipt, head)
 			}
 		default:
 			for _, o := range outcomes {
@@ -84,10 +84,11 @@ func (p *plan) gather(state *credit.State) {
 	}
 }
 
-// draft takes from a dry run's receipt what only a written record has.
+// draft takes from a dry run's receipt what only a written record has; head is
+// where the dry run began.
 func draft(r credit.Receipt, head int64) credit.Receipt {
 	if r.Sequence <= head {
-		return r // replayed from a record that was written
+		return r // replayed from a record that was there before
 	}
 	r.Sequence, r.ID, r.Hash = 0, uuid.Nil, credit.Hash{}
 	if r.Kind == credit.KindAdd {

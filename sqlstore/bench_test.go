@@ -1,0 +1,57 @@
+package sqlstore_test
+
+import (
+	"fmt"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/store"
+)
+
+// BenchmarkAppend appends batches of keyed allocations to 100 resellers, one
+// caller, each batch committed durably.
+func BenchmarkAppend(b *testing.B) {
+	for _, size := range []int{1, 8, 64, 1000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			s, _ := newStore(b)
+			k, _ := opened(b, s)
+			var commands []credit.Command
+			for i := range 100 {
+				commands = append(commands, credit.NewReseller{Name: "Nimbus", ExternalID: fmt.Sprint(i)})
+			}
+			added := k.write(b, s, commands...).Added
+			var n int
+			var cpu syscall.Rusage
+			var used int64
+			now := func() int64 {
+				_ = syscall.Getrusage(syscall.RUSAGE_SELF, &cpu)
+				return cpu.Utime.Nano() + cpu.Stime.Nano()
+			}
+			for b.Loop() {
+				b.StopTimer()
+				commands = commands[:0]
+				for range size {
+					n++
+					commands = append(commands, credit.Allocation{ResellerID: added[n%len(added)].ID, Amount: amount(b, "0.01"),
+						Operator: "ops@example.com", Key: fmt.Sprintf("po-%d", n)})
+				}
+				var expected credit.Head
+				var batch store.Batch
+				expected, batch = k.draft(b, commands...)
+				runtime.GC()
+				from := now()
+				b.StartTimer()
+				require.NoError(b, s.Append(b.Context(), k.ID, expected, batch))
+				b.StopTimer()
+				used += now() - from
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(used)/1e3/float64(size*b.N), "cpu-µs/record")
+			b.ReportMetric(float64(size*b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}

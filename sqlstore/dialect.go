@@ -1,0 +1,65 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/store"
+)
+
+// Dialect is a sort of database: [SQLite]. It is opaque; the set is this
+// package's.
+type Dialect interface {
+	// folder is where its migrations are, below migrations/.
+	folder() string
+	// goose is its name in the migration tool, and migrationLock keeps two
+	// migrations from running at the same time; nil if a migration is one
+	// transaction, so that the second one finds the work done.
+	goose() goose.Dialect
+	migrationLock() (lock.SessionLocker, error)
+
+	// check refuses a pool that does not have what the store needs.
+	check(ctx context.Context, db *sqlx.DB) error
+
+	// bind is how parameters are written, in the terms of sqlx: sqlx.QUESTION …
+	bind() int
+	// id is how an id is passed to the driver.
+	id(uuid.UUID) any
+	// snapshot is the sort of transaction that reads one consistent state.
+	snapshot() *sql.TxOptions
+	// create inserts a ledger unless it is there.
+	create(prefix string) string
+	// beyond is the condition that a reseller comes strictly after a position in
+	// the order of (bound_at, id), or in the reverse one, and its parameters.
+	beyond(oldestFirst bool, boundAt int64, id any) (condition string, args []any)
+
+	// append writes a batch; see [store.Store]. It classifies its errors.
+	append(ctx context.Context, s *Store, ledger uuid.UUID, expected credit.Head, b store.Batch) error
+
+	// class says what an error of the driver means. A context error and
+	// [driver.ErrBadConn] are not asked for.
+	class(err error) class
+	// unmigrated tells whether the error is a table or a column that is missing.
+	unmigrated(err error) bool
+}
+
+// class is what the code of a database's error means for the transaction.
+type class int
+
+const (
+	// failed: the statement cannot succeed. Before the commit was sent, nothing
+	// was written; from then on the outcome is unknown.
+	failed class = iota
+	// temporary: it may succeed later. Before the commit was sent, nothing was
+	// written; from then on the outcome is unknown.
+	temporary
+	// rolledBack: it may succeed later, and nothing was written, even if it is the
+	// commit that says so.
+	rolledBack
+)

@@ -1,0 +1,201 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/store"
+)
+
+// Load implements [store.Store].
+func (s *Store) Load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+	found, err := s.load(ctx, ledger, asked)
+	if err != nil {
+		return credit.Snapshot{}, s.certain(ctx, fmt.Errorf("load ledger %s: %w", ledger, err))
+	}
+	return found, nil
+}
+
+func (s *Store) load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+	// All statements are prepared before the transaction takes what may be the
+	// pool's only connection.
+	head, err := s.prepared(ctx, "read the head", 1, s.headText)
+	if err != nil {
+		return credit.Snapshot{}, err
+	}
+	byID, err := s.lookups(ctx, "read resellers", ledger, values(asked.Resellers, s.dialect.id), func(n int) string {
+		return s.resellersText() + " WHERE ledger = ? AND id IN " + valuesText(n, 1)
+	})
+	if err != nil {
+		return credit.Snapshot{}, err
+	}
+	byExternalID, err := s.lookups(ctx, "read resellers by external id", ledger, values(asked.ExternalIDs, asIs), func(n int) string {
+		return s.resellersText() + " WHERE ledger = ? AND external_id IN " + valuesText(n, 1)
+	})
+	if err != nil {
+		return credit.Snapshot{}, err
+	}
+	byKey, err := s.lookups(ctx, "read the records of keys", ledger, values(asked.Keys, asIs), func(n int) string {
+		return "SELECT " + columnsText("r", recordColumns[1:]) + " FROM " + s.prefix + "keys k JOIN " + s.prefix + "records r" +
+			" ON r.ledger = k.ledger AND r.sequence = k.sequence WHERE k.ledger = ? AND k.idempotency_key IN " + valuesText(n, 1)
+	})
+	if err != nil {
+		return credit.Snapshot{}, err
+	}
+	if len(byID)+len(byExternalID)+len(byKey) == 0 {
+		return loadHead(ctx, head, s.dialect.id(ledger))
+	}
+
+	tx, err := s.db.BeginTxx(ctx, s.dialect.snapshot())
+	if err != nil {
+		return credit.Snapshot{}, err
+	}
+	defer func() { _ = tx.Rollback() }() // it only reads
+	found, err := loadHead(ctx, tx.StmtxContext(ctx, head), s.dialect.id(ledger))
+	if err != nil {
+		return credit.Snapshot{}, err
+	}
+	known := map[uuid.UUID]bool{} // a reseller may be asked for both ways
+	for _, l := range append(byID, byExternalID...) {
+		var page []resellerRow
+		if err := l.read(ctx, tx, &page); err != nil {
+			return credit.Snapshot{}, err
+		}
+		for _, row := range page {
+			if !known[row.ID] {
+				known[row.ID] = true
+				found.Resellers = append(found.Resellers, row.reseller())
+			}
+		}
+	}
+	taken := map[int64]bool{}
+	for _, l := range byKey {
+		var page []recordRow
+		if err := l.read(ctx, tx, &page); err != nil {
+			return credit.Snapshot{}, err
+		}
+		for _, row := range page {
+			if taken[row.Sequence] {
+				continue
+			}
+			taken[row.Sequence] = true
+			record, err := row.record()
+			if err != nil {
+				return credit.Snapshot{}, err
+			}
+			found.Records = append(found.Records, record)
+		}
+	}
+	return found, nil
+}
+
+func loadHead(ctx context.Context, stmt *sqlx.Stmt, ledger any) (credit.Snapshot, error) {
+	var rows []headRow
+	if err := stmt.SelectContext(ctx, &rows, ledger); err != nil {
+		return credit.Snapshot{}, fmt.Errorf("read the head: %w", err)
+	}
+	if len(rows) == 0 {
+		return credit.Snapshot{}, store.ErrNoLedger
+	}
+	return credit.Snapshot{Head: rows[0].head()}, nil
+}
+
+// lookup is one statement that reads the rows of some of the values asked for.
+type lookup struct {
+	what string
+	stmt *sqlx.Stmt
+	args []any
+}
+
+func (l lookup) read(ctx context.Context, tx *sqlx.Tx, to any) error {
+	if err := tx.StmtxContext(ctx, l.stmt).SelectContext(ctx, to, l.args...); err != nil {
+		return fmt.Errorf("%s: %w", l.what, err)
+	}
+	return nil
+}
+
+// any tells whether there is a row; the statement reads one number.
+func (l lookup) any(ctx context.Context, tx *sqlx.Tx) (bool, error) {
+	var number int64
+	switch err := tx.StmtxContext(ctx, l.stmt).QueryRowContext(ctx, l.args...).Scan(&number); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, sql.ErrNoRows):
+		return false, nil
+	default:
+		return false, fmt.Errorf("%s: %w", l.what, err)
+	}
+}
+
+// lookupSizes are how many values one statement asks for; the rest of a list is
+// filled up with its last value, so that few statements have to be prepared.
+var lookupSizes = []int{1, 8, 64, 512}
+
+// lookups cuts a list of values into statements: text makes the one for n values,
+// whose first parameter is the ledger.
+func (s *Store) lookups(ctx context.Context, what string, ledger uuid.UUID, list []any, text func(n int) string) ([]lookup, error) {
+	var all []lookup
+	for len(list) > 0 {
+		size := lookupSize(len(list))
+		stmt, err := s.prepared(ctx, what, size, func() string { return text(size) })
+		if err != nil {
+			return nil, err
+		}
+		part := list[:min(size, len(list))]
+		list = list[len(part):]
+		args := append(make([]any, 0, size+1), s.dialect.id(ledger))
+		all = append(all, lookup{what, stmt, filled(append(args, part...), size+1)})
+	}
+	return all, nil
+}
+
+// lookupSize is the smallest size that holds n values, or else the largest.
+func lookupSize(n int) int {
+	for _, size := range lookupSizes {
+		if n <= size {
+			return size
+		}
+	}
+	return lookupSizes[len(lookupSizes)-1]
+}
+
+// filled repeats the last value until there are n.
+func filled(args []any, n int) []any {
+	for len(args) < n {
+		args = append(args, args[len(args)-1])
+	}
+	return args
+}
+
+func values[T any](list []T, value func(T) any) []any {
+	args := make([]any, len(list))
+	for i, v := range list {
+		args[i] = value(v)
+	}
+	return args
+}
+
+func asIs(s string) any { return s }
+
+func (s *Store) headText() string {
+	return "SELECT " + columnsText("", ledgerColumns[3:]) + " FROM " + s.prefix + "ledgers WHERE id = ?"
+}
+
+func (s *Store) resellersText() string {
+	return "SELECT " + columnsText("", resellerColumns[1:]) + " FROM " + s.prefix + "resellers"
+}
+
+// columnsText is a.x, a.y for the alias a, else x, y.
+func columnsText(alias string, columns []string) string {
+	if alias == "" {
+		return strings.Join(columns, ", ")
+	}
+	return alias + "." + strings.Join(columns, ", "+alias+".")
+}

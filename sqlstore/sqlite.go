@@ -1,0 +1,240 @@
+package sqlstore
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/store"
+)
+
+// SQLite is the dialect of SQLite, 3.37 or newer. [New] wants what [SQLiteDSN]
+// sets: write-ahead logging, so that readers and the writer do not stop each
+// other; a busy timeout, so that writers wait for each other; full
+// synchronization, so that an answered commit survives a power failure; and
+// foreign keys.
+//
+// A database in memory is accepted if the pool has exactly one connection
+// (SetMaxOpenConns(1)), because every further connection would be a database of
+// its own; it is gone when that connection is closed.
+//
+// Writers of one file exclude each other, also those of different ledgers.
+var SQLite Dialect = sqlite{}
+
+type sqlite struct{}
+
+func (sqlite) folder() string                             { return "sqlite" }
+func (sqlite) goose() goose.Dialect                       { return goose.DialectSQLite3 }
+func (sqlite) migrationLock() (lock.SessionLocker, error) { return nil, nil }
+func (sqlite) bind() int                                  { return sqlx.QUESTION }
+func (sqlite) id(id uuid.UUID) any                        { return id[:] }
+
+// snapshot reads. That it is read-only also keeps the driver from taking the
+// write lock, whatever _txlock says.
+func (sqlite) snapshot() *sql.TxOptions { return &sql.TxOptions{ReadOnly: true} }
+
+func (sqlite) create(prefix string) string {
+	return insertText(prefix+"ledgers", ledgerColumns, 1) + " ON CONFLICT (id) DO NOTHING"
+}
+
+func (sqlite) beyond(oldestFirst bool, boundAt int64, id any) (condition string, args []any) {
+	if oldestFirst {
+		return "(bound_at, id) > (?, ?)", []any{boundAt, id}
+	}
+	return "(bound_at, id) < (?, ?)", []any{boundAt, id}
+}
+
+// append moves the head first: the transaction then has the write lock before it
+// reads anything, so it cannot fail for having read something that is outdated.
+func (d sqlite) append(ctx context.Context, s *Store, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+	p, err := d.plan(ctx, s, ledger, expected, b)
+	if err != nil {
+		return s.certain(ctx, fmt.Errorf("append to ledger %s: %w", ledger, err))
+	}
+	return s.inTransaction(ctx, func(tx *sqlx.Tx) error {
+		if err := p.run(ctx, tx); err != nil {
+			return fmt.Errorf("append to ledger %s: %w", ledger, err)
+		}
+		return nil
+	})
+}
+
+type sqlitePlan struct {
+	head   write
+	exists lookup
+	taken  []lookup
+	writes []write
+}
+
+// plan prepares everything before the transaction takes what may be the pool's
+// only connection.
+func (d sqlite) plan(ctx context.Context, s *Store, ledger uuid.UUID, expected credit.Head, b store.Batch) (sqlitePlan, error) {
+	var p sqlitePlan
+	var err error
+	head, id := b.Head(), d.id(ledger)
+	var m millionths
+	p.head = write{what: "move the head", rows: 1, args: []any{head.Sequence, head.Hash[:], micros(head.RecordedAt),
+		m.of(head.Pool.Granted), m.of(head.Pool.Allocated), id, expected.Sequence, expected.Hash[:]}}
+	if m.err != nil {
+		return p, m.err
+	}
+	if p.head.stmt, err = s.prepared(ctx, p.head.what, 1, func() string {
+		return "UPDATE " + s.prefix + "ledgers SET sequence = ?, hash = ?, recorded_at = ?, granted = ?, allocated = ?" +
+			" WHERE id = ? AND sequence = ? AND hash = ?"
+	}); err != nil {
+		return p, err
+	}
+	p.exists = lookup{what: "look for the ledger", args: []any{id}}
+	if p.exists.stmt, err = s.prepared(ctx, p.exists.what, 1, func() string {
+		return "SELECT sequence FROM " + s.prefix + "ledgers WHERE id = ?"
+	}); err != nil {
+		return p, err
+	}
+
+	keyed := make([]*credit.Record, 0, len(b.Records))
+	keys := make([]any, 0, len(b.Records))
+	for i := range b.Records {
+		if r := &b.Records[i]; r.Key != "" {
+			keyed, keys = append(keyed, r), append(keys, r.Key)
+		}
+	}
+	if p.taken, err = s.lookups(ctx, "look for taken keys", ledger, keys, func(n int) string {
+		return "SELECT sequence FROM " + s.prefix + "keys WHERE ledger = ? AND idempotency_key IN " + valuesText(n, 1) + " LIMIT 1"
+	}); err != nil {
+		return p, err
+	}
+
+	reseller := func(of []credit.Reseller) func(args []any, i int) ([]any, error) {
+		return func(args []any, i int) ([]any, error) { return appendReseller(args, d, id, &of[i]) }
+	}
+	for _, r := range []rows{
+		{"add resellers", len(b.Added), reseller(b.Added), func(n int) string {
+			return insertText(s.prefix+"resellers", resellerColumns, n)
+		}},
+		{"change resellers", len(b.Changed), reseller(b.Changed), func(n int) string { return d.changeText(s.prefix, n) }},
+		{"insert records", len(b.Records), func(args []any, i int) ([]any, error) {
+			return appendRecord(args, d, id, &b.Records[i])
+		}, func(n int) string {
+			return insertText(s.prefix+"records", recordColumns, n)
+		}},
+		{"insert keys", len(keyed), func(args []any, i int) ([]any, error) {
+			return append(args, id, keyed[i].Key, keyed[i].Sequence), nil
+		}, func(n int) string {
+			return insertText(s.prefix+"keys", keyColumns, n)
+		}},
+	} {
+		if p.writes, err = s.plan(ctx, p.writes, r); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// changeText takes the same values as the statement that adds resellers.
+func (sqlite) changeText(prefix string, rows int) string {
+	const fixed = 4 // ledger, id, external_id and bound_at
+	var set []string
+	for i, column := range resellerColumns[fixed:] {
+		set = append(set, fmt.Sprintf("%s = v.column%d", column, fixed+i+1))
+	}
+	return "UPDATE " + prefix + "resellers AS r SET " + strings.Join(set, ", ") +
+		" FROM (VALUES " + valuesText(len(resellerColumns), rows) + ") AS v WHERE r.ledger = v.column1 AND r.id = v.column2"
+}
+
+func (p sqlitePlan) run(ctx context.Context, tx *sqlx.Tx) error {
+	moved, err := p.head.affected(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if moved == 0 {
+		if there, err := p.exists.any(ctx, tx); err != nil || there {
+			return cmp.Or(err, store.ErrMoved)
+		}
+		return store.ErrNoLedger
+	}
+	for _, l := range p.taken {
+		if taken, err := l.any(ctx, tx); err != nil || taken {
+			return cmp.Or(err, store.ErrMoved)
+		}
+	}
+	fast := context.WithoutCancel(ctx)
+	var last, in *sqlx.Stmt
+	for _, w := range p.writes {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if w.stmt != last {
+			last, in = w.stmt, tx.StmtxContext(fast, w.stmt)
+		}
+		if r, err := in.ExecContext(fast, w.args...); err != nil {
+			return err
+		} else if n, _ := r.RowsAffected(); n != w.rows {
+			return errors.New("x")
+		}
+	}
+	return nil
+}
+
+// The result codes of SQLite that say more than "the statement failed", without
+// their extension: https://www.sqlite.org/rescode.html.
+var sqliteClasses = map[int]class{
+	5:  rolledBack, // BUSY, also 261 BUSY_RECOVERY and 517 BUSY_SNAPSHOT
+	6:  rolledBack, // LOCKED, also 262 LOCKED_SHAREDCACHE
+	9:  temporary,  // INTERRUPT
+	15: temporary,  // PROTOCOL: a race for the locks of the write-ahead log
+	17: temporary,  // SCHEMA: somebody is migrating
+}
+
+func (sqlite) class(err error) class {
+	if code, ok := sqliteCode(err); ok {
+		return sqliteClasses[code&0xff]
+	}
+	// The last resort, for drivers that hide the code.
+	for _, sign := range []string{"SQLITE_BUSY", "SQLITE_LOCKED", "database is locked", "database table is locked"} {
+		if strings.Contains(err.Error(), sign) {
+			return rolledBack
+		}
+	}
+	return failed
+}
+
+// sqliteCode finds the result code in an error of any driver: a method Code, as
+// modernc.org/sqlite has it, or a field Code, as mattn/go-sqlite3 and go-dqlite
+// have it.
+func sqliteCode(err error) (code int, ok bool) {
+	var coded interface{ Code() int }
+	if errors.As(err, &coded) {
+		return coded.Code(), true
+	}
+	if v := reflect.Indirect(reflect.ValueOf(err)); v.Kind() == reflect.Struct {
+		if f := v.FieldByName("Code"); f.IsValid() && f.CanInt() {
+			return int(f.Int()), true
+		}
+	}
+	switch e := err.(type) { //nolint:errorlint // this is the walk along the chain
+	case interface{ Unwrap() error }:
+		return sqliteCode(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			if code, ok := sqliteCode(err); ok {
+				return code, true
+			}
+		}
+	}
+	return 0, false
+}
+
+func (sqlite) unmigrated(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "no such table") || strings.Contains(text, "no such column") || strings.Contains(text, "has no column named")
+}

@@ -1,0 +1,138 @@
+// Package sqlstore keeps credit ledgers in an SQL database. It is a [store.Store]
+// on a pool of connections that the application opens, with the driver of its
+// choice; the package imports none.
+//
+//	db, err := sqlx.Open("sqlite", sqlstore.SQLiteDSN("credit.db")) // modernc.org/sqlite
+//	s, err := sqlstore.New(db, sqlstore.SQLite)
+//	err = s.Migrate(ctx)
+//	ledger, err := store.Open(ctx, s, distributor, store.Options{})
+//
+// Amounts are kept as whole millionths, times as whole microseconds. The views
+// <prefix>pool_view, <prefix>reseller_view and <prefix>record_view show them as
+// exact decimals and ISO times to people who look with SQL. Only the library
+// writes: rows that are changed by other means break the chain, and
+// [store.Ledger] finds out.
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/store"
+)
+
+// Store keeps ledgers in one database. It implements [store.Store], is safe for
+// concurrent use, and is made by [New]. It holds prepared statements for as long
+// as the pool is open: make one for each pool and keep it.
+type Store struct {
+	db         *sqlx.DB
+	dialect    Dialect
+	prefix     string
+	statements statementCache
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Option changes how [New] makes a store.
+type Option func(*Store) error
+
+const (
+	defaultPrefix = "credit_"
+	maxPrefix     = 20
+	checkTime     = 10 * time.Second
+)
+
+// WithPrefix sets what the names of all tables, views and indexes begin with, so
+// that several stores fit in one database. The default is "credit_". A prefix is
+// a lower-case letter, followed by lower-case letters, digits and underscores, at
+// most 20 bytes together; anything else is a [*credit.InvalidError].
+func WithPrefix(prefix string) Option {
+	return func(s *Store) error {
+		if !validPrefix(prefix) {
+			return &credit.InvalidError{Field: "table prefix", Problem: fmt.Sprintf(
+				"must be a lower-case letter and then lower-case letters, digits and underscores, at most %d bytes, like %s", maxPrefix, defaultPrefix)}
+		}
+		s.prefix = prefix
+		return nil
+	}
+}
+
+// validPrefix is the one gate between a name and the text of a statement.
+func validPrefix(s string) bool {
+	if len(s) < 1 || len(s) > maxPrefix || s[0] < 'a' || s[0] > 'z' {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// New returns a store on the pool db, which stays the application's to configure
+// and to close. Within ten seconds it looks at two connections (one, if the pool
+// has no more) and checks the settings that the dialect needs; what does not fit
+// is an error that names the setting, what it is, what it must be, and how to get
+// there. New changes nothing, neither in the database nor on a connection, and
+// creates no table; that is [Store.Migrate].
+func New(db *sqlx.DB, dialect Dialect, options ...Option) (*Store, error) {
+	if db == nil || dialect == nil {
+		return nil, errors.New("sqlstore: a database and a dialect are needed")
+	}
+	s := &Store{db: db, dialect: dialect, prefix: defaultPrefix, statements: statementCache{known: map[statementKey]*sqlx.Stmt{}}}
+	for _, option := range options {
+		if err := option(s); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), checkTime)
+	defer cancel()
+	if err := dialect.check(ctx, db); err != nil {
+		return nil, fmt.Errorf("sqlstore: %w", err)
+	}
+	return s, nil
+}
+
+// statementKey names a statement: what it is, and its number of rows or values.
+type statementKey struct {
+	name string
+	size int
+}
+
+// statementCache holds the statements that were prepared, a number that is
+// bounded by the names and sizes in this package.
+type statementCache struct {
+	mu    sync.Mutex
+	known map[statementKey]*sqlx.Stmt
+}
+
+// prepared returns the statement of this name and size, whose text is made when
+// it is first asked for. It needs a connection for a moment, so it must not be
+// called while the caller holds one: the pool may have no other.
+func (s *Store) prepared(ctx context.Context, name string, size int, text func() string) (*sqlx.Stmt, error) {
+	key := statementKey{name, size}
+	s.statements.mu.Lock()
+	stmt := s.statements.known[key]
+	s.statements.mu.Unlock()
+	if stmt != nil {
+		return stmt, nil
+	}
+	stmt, err := s.db.PreparexContext(ctx, sqlx.Rebind(s.dialect.bind(), text()))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	s.statements.mu.Lock()
+	defer s.statements.mu.Unlock()
+	if earlier := s.statements.known[key]; earlier != nil {
+		return earlier, stmt.Close()
+	}
+	s.statements.known[key] = stmt
+	return stmt, nil
+}
