@@ -38,7 +38,7 @@ func (h *Hash) UnmarshalText(text []byte) error {
 		return nil
 	}
 	if len(text) == hex.EncodedLen(len(h)) {
-		if _, err := hex.Decode(h[:], text); err == nil {
+		if _, err := hex.Decode(h[:], text); err == nil && h.String() == string(text) {
 			return nil
 		}
 	}

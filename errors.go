@@ -100,7 +100,7 @@ func (e *InvalidError) Unwrap() error { return ErrInvalid }
 type LimitError struct {
 	// Kind is the kind of record that was asked for.
 	Kind Kind
-	// Requested is the amount asked for, positive; for ErrOutOfRange the figure
+	// Requested is the amount asked for, positive (0 when all was asked for); for ErrOutOfRange the figure
 	// that would have resulted; for ErrNotEmpty what is still repossessable.
 	Requested decimal.Decimal
 	// Allowed is the most that would have been accepted; for ErrOutOfRange the

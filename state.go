@@ -269,7 +269,7 @@ func (s *State) Verify(r Record) error {
 		return &CorruptError{r.Sequence, fmt.Sprintf("its amount %s has the wrong sign for %s", r.Amount, r.Kind)}
 	case (r.Key == "") != r.Fingerprint.IsZero():
 		return &CorruptError{r.Sequence, "a key and a fingerprint go together"}
-	case r.Kind == KindAdd && (r.ResellerID == uuid.Nil || s.resellers[r.ResellerID] != nil):
+	case r.Kind == KindAdd && (r.ResellerID == uuid.Nil || s.reseller(r.ResellerID) != nil):
 		return &CorruptError{r.Sequence, fmt.Sprintf("the id %s cannot be that of a new reseller", r.ResellerID)}
 	}
 	if err := e.checkLabels(); err != nil {

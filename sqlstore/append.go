@@ -21,6 +21,16 @@ func (s *Store) Append(ctx context.Context, ledger uuid.UUID, expected credit.He
 	return s.dialect.append(ctx, s, ledger, expected, b)
 }
 
+// rows are rows to write with statements of at most so many rows each: values
+// appends those of row i, text makes the statement for a number of rows.
+type rows struct {
+	what   string
+	count  int
+	most   int // a power of two
+	values func(args []any, i int) ([]any, error)
+	text   func(count int) string
+}
+
 // write is one statement of a transaction and the number of rows that it must
 // change: any other number takes the whole transaction back.
 type write struct {
@@ -30,39 +40,12 @@ type write struct {
 	rows int64
 }
 
-func (w write) run(ctx context.Context, tx *sqlx.Tx) error {
-	rows, err := w.affected(ctx, tx)
-	if err == nil && rows != w.rows {
-		err = fmt.Errorf("%s: %d rows instead of %d", w.what, rows, w.rows)
-	}
-	return err
-}
-
-func (w write) affected(ctx context.Context, tx *sqlx.Tx) (int64, error) {
-	result, err := tx.StmtxContext(ctx, w.stmt).ExecContext(ctx, w.args...)
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", w.what, err)
-	}
-	return result.RowsAffected()
-}
-
-// maxRows is how many rows one statement writes at most. Any number is cut into
-// powers of two, so that few statements have to be prepared.
-const maxRows = 1
-
-// rows is a number of rows to write: values appends those of row i, text makes
-// the statement for a number of rows.
-type rows struct {
-	what   string
-	count  int
-	values func(args []any, i int) ([]any, error)
-	text   func(count int) string
-}
-
-// plan appends to the plan what writes the rows.
+// plan appends to the plan what writes the rows. Their number is cut into powers
+// of two, so that few statements have to be prepared.
 func (s *Store) plan(ctx context.Context, plan []write, r rows) ([]write, error) {
-	for next := 0; next < r.count; {
-		size := maxRows
+	plan = slices.Grow(plan, (r.count+r.most-1)/r.most)
+	columns := 0
+	for size, next := r.most, 0; next < r.count; {
 		for size > r.count-next {
 			size /= 2
 		}
@@ -70,18 +53,47 @@ func (s *Store) plan(ctx context.Context, plan []write, r rows) ([]write, error)
 		if err != nil {
 			return nil, err
 		}
-		w := write{what: r.what, stmt: stmt, rows: int64(size)}
+		w := write{what: r.what, stmt: stmt, args: make([]any, 0, columns*size), rows: int64(size)}
 		for end := next + size; next < end; next++ {
 			if w.args, err = r.values(w.args, next); err != nil {
 				return nil, fmt.Errorf("%s: %w", r.what, err)
 			}
-			if w.args != nil && next == end-size {
-				w.args = slices.Grow(w.args, len(w.args)*(size-1))
-			}
 		}
+		columns = len(w.args) / size
 		plan = append(plan, w)
 	}
 	return plan, nil
+}
+
+// runPlan runs the statements in order. They do not get the context: what each
+// does is too short to be cut off, and watching a context costs as much as
+// writing a row.
+func runPlan(ctx context.Context, tx *sqlx.Tx, plan []write) error {
+	unwatched := context.WithoutCancel(ctx)
+	var stmt *sqlx.Stmt
+	for i, w := range plan {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("%s: %w", w.what, err)
+		}
+		if i == 0 || w.stmt != plan[i-1].stmt {
+			stmt = tx.StmtxContext(unwatched, w.stmt)
+		}
+		changed, err := affected(stmt.ExecContext(unwatched, w.args...))
+		if err == nil && changed != w.rows {
+			err = fmt.Errorf("%d rows changed instead of %d", changed, w.rows)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.what, err)
+		}
+	}
+	return nil
+}
+
+func affected(result sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
 }
 
 // inTransaction runs f in a transaction and commits it. Every error is one of
@@ -145,6 +157,9 @@ func insertText(table string, columns []string, rows int) string {
 
 // valuesText is (?, ?), (?, ?) for 2 columns and 2 rows.
 func valuesText(columns, rows int) string {
-	row := "(" + strings.TrimSuffix(strings.Repeat("?, ", columns), ", ") + ")"
-	return strings.TrimSuffix(strings.Repeat(row+", ", rows), ", ")
+	row := marks(columns)
+	return row + strings.Repeat(", "+row, rows-1)
 }
+
+// marks is (?, ?, ?) for 3.
+func marks(n int) string { return "(?" + strings.Repeat(", ?", n-1) + ")" }

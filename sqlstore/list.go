@@ -45,7 +45,7 @@ func (s *Store) resellerPage(ledger uuid.UUID, q credit.ResellerQuery, after sto
 		name += ", oldest first"
 	}
 	return name, func() string {
-		text := s.resellersText() + " WHERE ledger = ? AND status IN " + valuesText(statuses, 1) + beyond
+		text := s.resellersText() + " WHERE ledger = ? AND status IN " + marks(statuses) + beyond
 		if q.OldestFirst {
 			return text + " ORDER BY bound_at, id LIMIT ?"
 		}
@@ -100,7 +100,7 @@ func (s *Store) recordPage(ledger uuid.UUID, q credit.RecordQuery) (name string,
 			text += " AND reseller = ?"
 		}
 		if len(q.Kinds) > 0 {
-			text += " AND kind IN " + valuesText(kinds, 1)
+			text += " AND kind IN " + marks(kinds)
 		}
 		if q.NewestFirst {
 			return text + " ORDER BY sequence DESC LIMIT ?"

@@ -31,20 +31,20 @@ func (s *Store) load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet
 		return credit.Snapshot{}, err
 	}
 	byID, err := s.lookups(ctx, "read resellers", ledger, values(asked.Resellers, s.dialect.id), func(n int) string {
-		return s.resellersText() + " WHERE ledger = ? AND id IN " + valuesText(n, 1)
+		return s.resellersText() + " WHERE ledger = ? AND id IN " + marks(n)
 	})
 	if err != nil {
 		return credit.Snapshot{}, err
 	}
 	byExternalID, err := s.lookups(ctx, "read resellers by external id", ledger, values(asked.ExternalIDs, asIs), func(n int) string {
-		return s.resellersText() + " WHERE ledger = ? AND external_id IN " + valuesText(n, 1)
+		return s.resellersText() + " WHERE ledger = ? AND external_id IN " + marks(n)
 	})
 	if err != nil {
 		return credit.Snapshot{}, err
 	}
 	byKey, err := s.lookups(ctx, "read the records of keys", ledger, values(asked.Keys, asIs), func(n int) string {
 		return "SELECT " + columnsText("r", recordColumns[1:]) + " FROM " + s.prefix + "keys k JOIN " + s.prefix + "records r" +
-			" ON r.ledger = k.ledger AND r.sequence = k.sequence WHERE k.ledger = ? AND k.idempotency_key IN " + valuesText(n, 1)
+			" ON r.ledger = k.ledger AND r.sequence = k.sequence WHERE k.ledger = ? AND k.idempotency_key IN " + marks(n)
 	})
 	if err != nil {
 		return credit.Snapshot{}, err

@@ -15,7 +15,7 @@ import (
 var (
 	ledgerColumns = []string{"id", "name", "currency", "sequence", "hash", "recorded_at", "granted", "allocated"}
 
-	// All but the first three, which never change, are set by an update.
+	// The first fixedColumns of a reseller never change.
 	resellerColumns = []string{"ledger", "id", "external_id", "bound_at",
 		"name", "email", "mobile", "remark", "customers", "status", "allocated", "used"}
 
@@ -26,6 +26,8 @@ var (
 
 	keyColumns = []string{"ledger", "idempotency_key", "sequence"}
 )
+
+const fixedColumns = 4
 
 // millionths converts the amounts of one row; the first that does not fit is kept.
 type millionths struct{ err error }

@@ -69,8 +69,11 @@ func (d sqlite) append(ctx context.Context, s *Store, ledger uuid.UUID, expected
 	})
 }
 
+// sqlitePlan is all that an append does between BEGIN and COMMIT. Rows are
+// written one by one: there is no network to save round trips on, and a statement
+// of many rows would keep a journal of its own in order to be undone half-way.
 type sqlitePlan struct {
-	head   write
+	head   lookup
 	exists lookup
 	taken  []lookup
 	writes []write
@@ -81,12 +84,12 @@ type sqlitePlan struct {
 func (d sqlite) plan(ctx context.Context, s *Store, ledger uuid.UUID, expected credit.Head, b store.Batch) (sqlitePlan, error) {
 	var p sqlitePlan
 	var err error
-	head, id := b.Head(), d.id(ledger)
+	id, head := d.id(ledger), b.Head()
 	var m millionths
-	p.head = write{what: "move the head", rows: 1, args: []any{head.Sequence, head.Hash[:], micros(head.RecordedAt),
+	p.head = lookup{what: "move the head", args: []any{head.Sequence, head.Hash[:], micros(head.RecordedAt),
 		m.of(head.Pool.Granted), m.of(head.Pool.Allocated), id, expected.Sequence, expected.Hash[:]}}
 	if m.err != nil {
-		return p, m.err
+		return p, fmt.Errorf("%s: %w", p.head.what, m.err)
 	}
 	if p.head.stmt, err = s.prepared(ctx, p.head.what, 1, func() string {
 		return "UPDATE " + s.prefix + "ledgers SET sequence = ?, hash = ?, recorded_at = ?, granted = ?, allocated = ?" +
@@ -101,37 +104,35 @@ func (d sqlite) plan(ctx context.Context, s *Store, ledger uuid.UUID, expected c
 		return p, err
 	}
 
-	keyed := make([]*credit.Record, 0, len(b.Records))
-	keys := make([]any, 0, len(b.Records))
+	var keyed []*credit.Record
+	var keys []any
 	for i := range b.Records {
 		if r := &b.Records[i]; r.Key != "" {
 			keyed, keys = append(keyed, r), append(keys, r.Key)
 		}
 	}
 	if p.taken, err = s.lookups(ctx, "look for taken keys", ledger, keys, func(n int) string {
-		return "SELECT sequence FROM " + s.prefix + "keys WHERE ledger = ? AND idempotency_key IN " + valuesText(n, 1) + " LIMIT 1"
+		return "SELECT sequence FROM " + s.prefix + "keys WHERE ledger = ? AND idempotency_key IN " + marks(n) + " LIMIT 1"
 	}); err != nil {
 		return p, err
 	}
 
-	reseller := func(of []credit.Reseller) func(args []any, i int) ([]any, error) {
-		return func(args []any, i int) ([]any, error) { return appendReseller(args, d, id, &of[i]) }
-	}
+	// Parents before children, for the foreign keys.
 	for _, r := range []rows{
-		{"add resellers", len(b.Added), reseller(b.Added), func(n int) string {
-			return insertText(s.prefix+"resellers", resellerColumns, n)
-		}},
-		{"change resellers", len(b.Changed), reseller(b.Changed), func(n int) string { return d.changeText(s.prefix, n) }},
-		{"insert records", len(b.Records), func(args []any, i int) ([]any, error) {
-			return appendRecord(args, d, id, &b.Records[i])
-		}, func(n int) string {
-			return insertText(s.prefix+"records", recordColumns, n)
-		}},
-		{"insert keys", len(keyed), func(args []any, i int) ([]any, error) {
-			return append(args, id, keyed[i].Key, keyed[i].Sequence), nil
-		}, func(n int) string {
-			return insertText(s.prefix+"keys", keyColumns, n)
-		}},
+		{"add a reseller", len(b.Added), 1,
+			func(args []any, i int) ([]any, error) { return appendReseller(args, d, id, &b.Added[i]) },
+			func(n int) string { return insertText(s.prefix+"resellers", resellerColumns, n) }},
+		{"change a reseller", len(b.Changed), 1,
+			func(args []any, i int) ([]any, error) { return d.appendChange(args, id, &b.Changed[i]) },
+			func(int) string { return d.changeText(s.prefix) }},
+		{"insert a record", len(b.Records), 1,
+			func(args []any, i int) ([]any, error) { return appendRecord(args, d, id, &b.Records[i]) },
+			func(n int) string { return insertText(s.prefix+"records", recordColumns, n) }},
+		{"insert a key", len(keyed), 1,
+			func(args []any, i int) ([]any, error) {
+				return append(args, id, keyed[i].Key, keyed[i].Sequence), nil
+			},
+			func(n int) string { return insertText(s.prefix+"keys", keyColumns, n) }},
 	} {
 		if p.writes, err = s.plan(ctx, p.writes, r); err != nil {
 			return p, err
@@ -140,21 +141,24 @@ func (d sqlite) plan(ctx context.Context, s *Store, ledger uuid.UUID, expected c
 	return p, nil
 }
 
-// changeText takes the same values as the statement that adds resellers.
-func (sqlite) changeText(prefix string, rows int) string {
-	const fixed = 4 // ledger, id, external_id and bound_at
-	var set []string
-	for i, column := range resellerColumns[fixed:] {
-		set = append(set, fmt.Sprintf("%s = v.column%d", column, fixed+i+1))
+func (sqlite) changeText(prefix string) string {
+	return "UPDATE " + prefix + "resellers SET " + strings.Join(resellerColumns[fixedColumns:], " = ?, ") + " = ? WHERE ledger = ? AND id = ?"
+}
+
+// appendChange appends the values that change, then the key of the row.
+func (d sqlite) appendChange(args []any, ledger any, r *credit.Reseller) ([]any, error) {
+	values, err := appendReseller(nil, d, ledger, r)
+	if err != nil {
+		return nil, err
 	}
-	return "UPDATE " + prefix + "resellers AS r SET " + strings.Join(set, ", ") +
-		" FROM (VALUES " + valuesText(len(resellerColumns), rows) + ") AS v WHERE r.ledger = v.column1 AND r.id = v.column2"
+	return append(append(args, values[fixedColumns:]...), values[0], values[1]), nil
 }
 
 func (p sqlitePlan) run(ctx context.Context, tx *sqlx.Tx) error {
-	moved, err := p.head.affected(ctx, tx)
+	// This is where a writer waits for the others, for as long as its context lets it.
+	moved, err := affected(tx.StmtxContext(ctx, p.head.stmt).ExecContext(ctx, p.head.args...))
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", p.head.what, err)
 	}
 	if moved == 0 {
 		if there, err := p.exists.any(ctx, tx); err != nil || there {
@@ -167,22 +171,7 @@ func (p sqlitePlan) run(ctx context.Context, tx *sqlx.Tx) error {
 			return cmp.Or(err, store.ErrMoved)
 		}
 	}
-	fast := context.WithoutCancel(ctx)
-	var last, in *sqlx.Stmt
-	for _, w := range p.writes {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if w.stmt != last {
-			last, in = w.stmt, tx.StmtxContext(fast, w.stmt)
-		}
-		if r, err := in.ExecContext(fast, w.args...); err != nil {
-			return err
-		} else if n, _ := r.RowsAffected(); n != w.rows {
-			return errors.New("x")
-		}
-	}
-	return nil
+	return runPlan(ctx, tx, p.writes)
 }
 
 // The result codes of SQLite that say more than "the statement failed", without

@@ -31,12 +31,10 @@ package server
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,9 +44,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/go-sql-driver/mysql"
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
 )
 
 // The names of the servers.
@@ -130,13 +125,13 @@ func Start(t testing.TB, name string) string {
 		}
 		server = s.server
 	}
-	dsn, err := createDatabase(t.Context(), name, server)
+	database, dsn, err := createDatabase(t.Context(), name, server)
 	if err != nil {
 		missing(t, name, err)
 	}
 	t.Cleanup(func() {
-		if err := dropDatabase(context.WithoutCancel(t.Context()), name, server, dsn); err != nil {
-			t.Errorf("a test leaves something open in its database: %v", err)
+		if err := dropDatabase(context.WithoutCancel(t.Context()), name, server, database); err != nil {
+			t.Errorf("is something still open in the database of this test? %v", err)
 		}
 	})
 	return dsn
@@ -152,8 +147,9 @@ func missing(t testing.TB, name string, err error) {
 // same time.
 type Server struct {
 	name, dir string
-	// server and admin are DSNs without a database of the tests; dsn has one.
-	server, admin, dsn string
+	// server and admin are DSNs that name no database of the tests.
+	server, admin string
+	database, dsn string
 
 	supervisor *exec.Cmd
 	lifeline   io.WriteCloser
@@ -194,7 +190,7 @@ func private(t testing.TB, name, parent, size string) *Server {
 			t.Errorf("%s did not end: %v", name, err)
 		}
 	})
-	if s.dsn, err = createDatabase(t.Context(), name, s.server); err != nil {
+	if s.database, s.dsn, err = createDatabase(t.Context(), name, s.server); err != nil {
 		missing(t, name, err)
 	}
 	return s
@@ -206,9 +202,9 @@ func (s *Server) DSN() string { return s.dsn }
 // Admin returns the DSN of the same database for an administrator: past the pooler
 // if there is one, and not bound by ReadOnly on MariaDB.
 func (s *Server) Admin() string {
-	dsn, _, err := inDatabase(s.name, s.admin, s.dsn)
+	dsn, err := withDatabase(s.name, s.admin, s.database)
 	if err != nil {
-		panic(err) // both were parsed when the server started
+		panic(err) // it comes from servers.sh
 	}
 	return dsn
 }
@@ -370,25 +366,4 @@ func (s *Server) must(t testing.TB, verb string) {
 // close ends the server and waits until its folder is gone.
 func (s *Server) close() error {
 	return errors.Join(s.lifeline.Close(), s.supervisor.Wait())
-}
-
-// createDatabase creates a database on the server and returns its DSN.
-func createDatabase(ctx context.Context, name, server string) (string, error) {
-	dsn, database, err := withDatabase(name, server, "credit_"+strings.ToLower(rand.Text()))
-	if err != nil {
-		return "", err
-	}
-	return dsn, execute(ctx, name, server, "CREATE DATABASE "+database)
-}
-
-// dropDatabase drops the database of the DSN. An open transaction hinders it.
-func dropDatabase(ctx context.Context, name, server, dsn string) error {
-	_, database, err := inDatabase(name, server, dsn)
-	if err != nil {
-		return err
-	}
-	if Driver(name) == "mysql" {
-		return execute(ctx, name, server, "SET STATEMENT lock_wait_timeout = 10 FOR DROP DATABASE "+database)
-	}
-	return execute(ctx, name, server, "DROP DATABASE "+database)
 }

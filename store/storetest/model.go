@@ -39,8 +39,8 @@ func (h Harness) model(t *testing.T) {
 					ops, failed = shrink(ops, failed, func(ops []operation) *failure {
 						return runSequence(t.Context(), stores, newRand(h.Seed, uint64(i)), ops)
 					})
-					require.FailNow(t, "the ledger is not what the rules say", "%s=%d, sequence %d, shortened to %d operations:\n%s\nfailed: %s",
-						SeedVariable, h.Seed, i, len(ops), strings.Join(failed.trace, "\n"), failed.problem)
+					require.FailNow(t, "the ledger is not what the rules say", "%s=%d, sequence %d, shortened to %d operations:\n%sfailed: %s",
+						SeedVariable, h.Seed, i, len(ops), failed.trace, failed.problem)
 				}
 			}
 			t.Logf("%d operations", operations)
@@ -52,7 +52,7 @@ func (h Harness) model(t *testing.T) {
 type failure struct {
 	at      int // the operation
 	problem string
-	trace   []string
+	trace   trace
 }
 
 // shrink leaves out operations for as long as what is left still fails.
@@ -122,7 +122,7 @@ type runner struct {
 	oracle      *oracle
 	issued      map[string]credit.Command
 	clock       time.Time
-	trace       []string
+	trace       trace
 }
 
 // opener opens the engines of a sequence.
@@ -179,8 +179,23 @@ func runOn(ctx context.Context, open opener, rng *rand.Rand, ops []operation) (f
 	return nil
 }
 
-func (r *runner) note(format string, args ...any) {
-	r.trace = append(r.trace, fmt.Sprintf("%4d ", len(r.trace))+fmt.Sprintf(format, args...))
+// line is one of the trace, written out only if it is needed.
+type line struct {
+	format string
+	args   []any
+}
+
+type trace []line
+
+func (r *runner) note(format string, args ...any) { r.trace = append(r.trace, line{format, args}) }
+
+func (t trace) String() string {
+	var text strings.Builder
+	for i, l := range t {
+		_, _ = fmt.Fprintf(&text, "%4d ", i)
+		_, _ = fmt.Fprintf(&text, l.format+"\n", l.args...)
+	}
+	return text.String()
 }
 
 // step performs one operation and compares.
@@ -193,7 +208,7 @@ func (r *runner) step(ctx context.Context, op operation) error {
 	c := op.resolve(r.oracle, r.issued)
 	want := r.oracle.decide(c, r.clock)
 	receipt, err := send(ctx, l, c)
-	r.note("engine %d: %s → %s", op.engine%len(r.engines), describe(c), outcomeText(receipt, err))
+	r.note("engine %d: %s → %s", op.engine%len(r.engines), described{c}, answered{receipt, err})
 	if problem := r.compare(want, receipt, err, false); problem != "" {
 		return errors.New(problem)
 	}
@@ -228,13 +243,13 @@ func (r *runner) bulk(ctx context.Context, l credit.Ledger, op operation) error 
 		return fmt.Errorf("%d outcomes of %d commands", len(outcomes), len(commands))
 	}
 	for i, o := range outcomes {
-		r.note("     %s → %s", describe(commands[i]), outcomeText(o.Receipt, o.Err))
+		r.note("     %s → %s", described{commands[i]}, answered{o.Receipt, o.Err})
 	}
 	var touched []uuid.UUID
 	for i, o := range outcomes {
 		if nothing && wants[i].refusal == nil {
 			if !errors.Is(o.Err, credit.ErrNotApplied) || !reflect.DeepEqual(o.Receipt, credit.Receipt{}) {
-				return fmt.Errorf("command %d of the bulk call: not applied is expected, because another one is refused; got %s", i, outcomeText(o.Receipt, o.Err))
+				return fmt.Errorf("command %d of the bulk call: not applied is expected, because another one is refused; got %s", i, answered{o.Receipt, o.Err})
 			}
 			continue
 		}
@@ -548,13 +563,16 @@ func (r *runner) replay() error {
 	return nil
 }
 
-func describe(c credit.Command) string {
-	if c == nil {
+// described is a command, for people.
+type described struct{ credit.Command }
+
+func (d described) String() string {
+	if d.Command == nil {
 		return "no command"
 	}
-	text := fmt.Sprintf("%#v", c)
-	if marshalled := show(c); marshalled != "" && !strings.HasPrefix(marshalled, "{}") {
-		text = strings.TrimPrefix(fmt.Sprintf("%T", c), "credit.") + marshalled
+	text := fmt.Sprintf("%#v", d.Command)
+	if marshalled := show(d.Command); strings.HasPrefix(marshalled, "{") {
+		text = strings.TrimPrefix(fmt.Sprintf("%T", d.Command), "credit.") + marshalled
 	}
 	const most = 400
 	if len(text) > most {
@@ -563,9 +581,16 @@ func describe(c credit.Command) string {
 	return text
 }
 
-func outcomeText(r credit.Receipt, err error) string {
-	if err != nil {
-		return err.Error()
+// answered is the answer to a command, for people.
+type answered struct {
+	receipt credit.Receipt
+	err     error
+}
+
+func (a answered) String() string {
+	if a.err != nil {
+		return a.err.Error()
 	}
+	r := a.receipt
 	return fmt.Sprintf("record %d %s %s: allocated %s, used %s, pool %s of %s, replayed %t", r.Sequence, r.Kind, r.Amount, r.After.Allocated, r.After.Used, r.Pool.Allocated, r.Pool.Granted, r.Replayed)
 }

@@ -1,0 +1,182 @@
+-- Ledgers, their resellers and their records.
+--
+-- Amounts are whole millionths of the currency's unit, times whole microseconds since 1970 UTC, ids and hashes raw
+-- bytes; the views at the end show them as people write them. Keys and external ids are raw bytes of UTF-8, because
+-- that is how they are compared: the usual collations take PO-1 and "po-1 " for one key. An empty text stands for one
+-- that was not given. The lengths are those that the library allows, in bytes.
+--
+-- A change of the schema commits by itself, so every statement can be repeated.
+--
+-- Records and keys are never changed or removed. There are no triggers that see to it, because not all servers that
+-- speak this dialect have them: grant the application SELECT and INSERT on both tables, and no more.
+--
+-- There is no way down: removing a ledger is not a step of a roll-back.
+
+-- +goose NO TRANSACTION
+-- +goose Up
+
+-- A ledger and the head of its log. Every append changes its row first, so that the appends of one ledger queue here.
+CREATE TABLE IF NOT EXISTS {{prefix}}ledgers (
+    id          BINARY(16)   NOT NULL,
+    name        VARCHAR(200) NOT NULL,
+    currency    VARCHAR(3)   NOT NULL,
+    sequence    BIGINT       NOT NULL,
+    hash        BINARY(32)   NOT NULL,
+    recorded_at BIGINT,                -- NULL before the first record
+    granted     BIGINT       NOT NULL,
+    allocated   BIGINT       NOT NULL,
+    PRIMARY KEY (id),
+    CONSTRAINT {{prefix}}ledgers_currency CHECK (currency REGEXP '^[A-Z]{3}$'),
+    CONSTRAINT {{prefix}}ledgers_head CHECK (sequence >= 0 AND (sequence = 0) = (recorded_at IS NULL)),
+    CONSTRAINT {{prefix}}ledgers_pool CHECK (0 <= allocated AND allocated <= granted AND granted < 1000000000000000000)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS {{prefix}}resellers (
+    ledger        BINARY(16)     NOT NULL,
+    id            BINARY(16)     NOT NULL,
+    external_id   VARBINARY(100) NOT NULL,
+    name          VARCHAR(200)   NOT NULL,
+    email         VARCHAR(254)   NOT NULL,
+    mobile        VARCHAR(50)    NOT NULL,
+    remark        VARCHAR(1000)  NOT NULL,
+    customers     BIGINT         NOT NULL,
+    status        VARCHAR(10)    NOT NULL,
+    bound_at      BIGINT         NOT NULL,
+    allocated     BIGINT         NOT NULL,
+    used          BIGINT         NOT NULL,
+    -- The ledger's sequence when the row was last changed. Being new each time, it makes the server count a row as
+    -- affected also if nothing else in it is new; the number of affected rows then tells whether one is missing.
+    last_sequence BIGINT         NOT NULL DEFAULT 0,
+    PRIMARY KEY (ledger, id),
+    -- No external id is given out twice; also finds resellers by external id.
+    UNIQUE KEY {{prefix}}resellers_external_id (ledger, external_id),
+    -- Lists resellers in the order of their binding, either way round. The status is not part of it, because then
+    -- every change of a status would also write the index.
+    KEY {{prefix}}resellers_bound (ledger, bound_at, id),
+    CONSTRAINT {{prefix}}resellers_ledger FOREIGN KEY (ledger) REFERENCES {{prefix}}ledgers (id),
+    CONSTRAINT {{prefix}}resellers_status CHECK (status IN ('active', 'frozen', 'closed')),
+    CONSTRAINT {{prefix}}resellers_customers CHECK (customers >= 0),
+    CONSTRAINT {{prefix}}resellers_allocated CHECK (0 <= allocated AND allocated < 1000000000000000000),
+    CONSTRAINT {{prefix}}resellers_used CHECK (-1000000000000000000 < used AND used < 1000000000000000000)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- The log. A row holds all that its hash covers.
+CREATE TABLE IF NOT EXISTS {{prefix}}records (
+    ledger           BINARY(16)     NOT NULL,
+    sequence         BIGINT         NOT NULL,
+    id               BINARY(16)     NOT NULL,
+    kind             VARCHAR(10)    NOT NULL,
+    reseller         BINARY(16),              -- NULL for the pool's own records
+    external_id      VARBINARY(100) NOT NULL,
+    amount           BIGINT         NOT NULL,
+    allocated_before BIGINT         NOT NULL,
+    used_before      BIGINT         NOT NULL,
+    allocated_after  BIGINT         NOT NULL,
+    used_after       BIGINT         NOT NULL,
+    pool_granted     BIGINT         NOT NULL,
+    pool_allocated   BIGINT         NOT NULL,
+    operator         VARCHAR(200)   NOT NULL,
+    remark           VARCHAR(1000)  NOT NULL,
+    idempotency_key  VARBINARY(200) NOT NULL,
+    fingerprint      BINARY(32),              -- NULL without a key
+    reference        VARCHAR(200)   NOT NULL,
+    customer         VARCHAR(200)   NOT NULL,
+    corrects         BIGINT         NOT NULL, -- 0 for none
+    metadata         TEXT,                    -- a JSON object of strings, NULL for none
+    changed          TEXT,                    -- a JSON array of strings, NULL for none
+    occurred_at      BIGINT         NOT NULL,
+    recorded_at      BIGINT         NOT NULL,
+    hash             BINARY(32)     NOT NULL,
+    PRIMARY KEY (ledger, sequence),
+    UNIQUE KEY {{prefix}}records_id (id),
+    -- Lists one reseller's records by sequence, either way round.
+    KEY {{prefix}}records_reseller (ledger, reseller, sequence),
+    CONSTRAINT {{prefix}}records_ledger FOREIGN KEY (ledger) REFERENCES {{prefix}}ledgers (id),
+    CONSTRAINT {{prefix}}records_reseller FOREIGN KEY (ledger, reseller) REFERENCES {{prefix}}resellers (ledger, id),
+    CONSTRAINT {{prefix}}records_sequence CHECK (0 < sequence AND 0 <= corrects AND corrects < sequence),
+    CONSTRAINT {{prefix}}records_amount CHECK (-1000000000000000000 < amount AND amount < 1000000000000000000),
+    CONSTRAINT {{prefix}}records_allocated CHECK (0 <= allocated_before AND allocated_before < 1000000000000000000
+        AND 0 <= allocated_after AND allocated_after < 1000000000000000000),
+    CONSTRAINT {{prefix}}records_used CHECK (-1000000000000000000 < used_before AND used_before < 1000000000000000000
+        AND -1000000000000000000 < used_after AND used_after < 1000000000000000000),
+    CONSTRAINT {{prefix}}records_pool CHECK (0 <= pool_allocated AND pool_allocated <= pool_granted AND pool_granted < 1000000000000000000),
+    CONSTRAINT {{prefix}}records_key CHECK ((idempotency_key = '') = (fingerprint IS NULL))
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Which record took a key. A table of its own, because its primary key is what refuses a key that is taken, and is
+-- kept for ever.
+CREATE TABLE IF NOT EXISTS {{prefix}}keys (
+    ledger          BINARY(16)     NOT NULL,
+    idempotency_key VARBINARY(200) NOT NULL,
+    sequence        BIGINT         NOT NULL,
+    PRIMARY KEY (ledger, idempotency_key),
+    -- InnoDB wants an index for the foreign key.
+    KEY {{prefix}}keys_record (ledger, sequence),
+    CONSTRAINT {{prefix}}keys_record FOREIGN KEY (ledger, sequence) REFERENCES {{prefix}}records (ledger, sequence)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- The views are for people: amounts as exact decimals, times in UTC whatever the time zone of the session, ids and
+-- hashes in hexadecimal. They multiply, because the digits of a quotient depend on a setting. They are read with the
+-- rights of whoever asks.
+
+CREATE OR REPLACE SQL SECURITY INVOKER VIEW {{prefix}}pool_view AS
+SELECT
+    LOWER(CONCAT_WS('-', SUBSTR(HEX(id), 1, 8), SUBSTR(HEX(id), 9, 4), SUBSTR(HEX(id), 13, 4), SUBSTR(HEX(id), 17, 4), SUBSTR(HEX(id), 21))) AS ledger,
+    name,
+    currency,
+    CAST(granted * 0.000001 AS DECIMAL(18, 6)) AS granted,
+    CAST(allocated * 0.000001 AS DECIMAL(18, 6)) AS allocated,
+    CAST((granted - allocated) * 0.000001 AS DECIMAL(18, 6)) AS remaining,
+    sequence,
+    LOWER(HEX(hash)) AS hash,
+    CAST('1970-01-01' AS DATETIME(6)) + INTERVAL recorded_at MICROSECOND AS recorded_at
+FROM {{prefix}}ledgers;
+
+CREATE OR REPLACE SQL SECURITY INVOKER VIEW {{prefix}}reseller_view AS
+SELECT
+    LOWER(CONCAT_WS('-', SUBSTR(HEX(ledger), 1, 8), SUBSTR(HEX(ledger), 9, 4), SUBSTR(HEX(ledger), 13, 4), SUBSTR(HEX(ledger), 17, 4), SUBSTR(HEX(ledger), 21))) AS ledger,
+    LOWER(CONCAT_WS('-', SUBSTR(HEX(id), 1, 8), SUBSTR(HEX(id), 9, 4), SUBSTR(HEX(id), 13, 4), SUBSTR(HEX(id), 17, 4), SUBSTR(HEX(id), 21))) AS id,
+    CONVERT(external_id USING utf8mb4) AS external_id,
+    name,
+    email,
+    mobile,
+    remark,
+    customers,
+    status,
+    CAST('1970-01-01' AS DATETIME(6)) + INTERVAL bound_at MICROSECOND AS bound_at,
+    CAST(allocated * 0.000001 AS DECIMAL(18, 6)) AS allocated,
+    CAST(used * 0.000001 AS DECIMAL(18, 6)) AS used,
+    CAST((allocated - used) * 0.000001 AS DECIMAL(19, 6)) AS available
+FROM {{prefix}}resellers;
+
+CREATE OR REPLACE SQL SECURITY INVOKER VIEW {{prefix}}record_view AS
+SELECT
+    LOWER(CONCAT_WS('-', SUBSTR(HEX(ledger), 1, 8), SUBSTR(HEX(ledger), 9, 4), SUBSTR(HEX(ledger), 13, 4), SUBSTR(HEX(ledger), 17, 4), SUBSTR(HEX(ledger), 21))) AS ledger,
+    sequence,
+    LOWER(CONCAT_WS('-', SUBSTR(HEX(id), 1, 8), SUBSTR(HEX(id), 9, 4), SUBSTR(HEX(id), 13, 4), SUBSTR(HEX(id), 17, 4), SUBSTR(HEX(id), 21))) AS id,
+    kind,
+    IF(reseller IS NULL, NULL, LOWER(CONCAT_WS('-', SUBSTR(HEX(reseller), 1, 8), SUBSTR(HEX(reseller), 9, 4), SUBSTR(HEX(reseller), 13, 4), SUBSTR(HEX(reseller), 17, 4), SUBSTR(HEX(reseller), 21)))) AS reseller,
+    CONVERT(external_id USING utf8mb4) AS external_id,
+    CAST(amount * 0.000001 AS DECIMAL(18, 6)) AS amount,
+    CAST(allocated_before * 0.000001 AS DECIMAL(18, 6)) AS allocated_before,
+    CAST(allocated_after * 0.000001 AS DECIMAL(18, 6)) AS allocated_after,
+    CAST(used_before * 0.000001 AS DECIMAL(18, 6)) AS used_before,
+    CAST(used_after * 0.000001 AS DECIMAL(18, 6)) AS used_after,
+    CAST((allocated_before - used_before) * 0.000001 AS DECIMAL(19, 6)) AS available_before,
+    CAST((allocated_after - used_after) * 0.000001 AS DECIMAL(19, 6)) AS available_after,
+    CAST(pool_granted * 0.000001 AS DECIMAL(18, 6)) AS pool_granted,
+    CAST(pool_allocated * 0.000001 AS DECIMAL(18, 6)) AS pool_allocated,
+    CAST((pool_granted - pool_allocated) * 0.000001 AS DECIMAL(18, 6)) AS pool_remaining,
+    operator,
+    remark,
+    CONVERT(idempotency_key USING utf8mb4) AS idempotency_key,
+    LOWER(HEX(fingerprint)) AS fingerprint,
+    reference,
+    customer,
+    NULLIF(corrects, 0) AS corrects,
+    metadata,
+    changed,
+    CAST('1970-01-01' AS DATETIME(6)) + INTERVAL occurred_at MICROSECOND AS occurred_at,
+    CAST('1970-01-01' AS DATETIME(6)) + INTERVAL recorded_at MICROSECOND AS recorded_at,
+    LOWER(HEX(hash)) AS hash
+FROM {{prefix}}records;

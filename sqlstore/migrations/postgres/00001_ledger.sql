@@ -1,0 +1,185 @@
+-- Ledgers, their resellers and their records.
+--
+-- Amounts are whole millionths of the currency's unit, times whole microseconds since 1970 UTC, hashes raw bytes; the
+-- views at the end show them as people write them. Text is compared byte by byte (COLLATE "C"). An empty text stands
+-- for one that was not given.
+--
+-- There is no way down: removing a ledger is not a step of a roll-back.
+
+-- +goose Up
+
+-- A ledger and the head of its log. Every append changes its row first, so that the appends of one ledger queue here.
+-- Half of each page is left free, and no index has a column that changes: then a new version of the row stays on its
+-- page, no index is written, and the old versions are cleared away in passing (a heap-only tuple).
+CREATE TABLE {{schema}}{{prefix}}ledgers (
+    id          uuid   NOT NULL,
+    name        text   COLLATE "C" NOT NULL,
+    currency    text   COLLATE "C" NOT NULL,
+    sequence    bigint NOT NULL,
+    hash        bytea  NOT NULL,
+    recorded_at bigint,           -- NULL before the first record
+    granted     bigint NOT NULL,
+    allocated   bigint NOT NULL,
+    CONSTRAINT {{prefix}}ledgers_pkey PRIMARY KEY (id),
+    CONSTRAINT {{prefix}}ledgers_currency CHECK (currency ~ '^[A-Z]{3}$'),
+    CONSTRAINT {{prefix}}ledgers_head CHECK (sequence >= 0 AND (sequence = 0) = (recorded_at IS NULL) AND length(hash) = 32),
+    CONSTRAINT {{prefix}}ledgers_pool CHECK (0 <= allocated AND allocated <= granted AND granted < 1000000000000000000)
+) WITH (fillfactor = 50);
+
+-- As with ledgers, nothing that an append changes is in an index.
+CREATE TABLE {{schema}}{{prefix}}resellers (
+    ledger      uuid   NOT NULL,
+    id          uuid   NOT NULL,
+    external_id text   COLLATE "C" NOT NULL,
+    name        text   COLLATE "C" NOT NULL,
+    email       text   COLLATE "C" NOT NULL,
+    mobile      text   COLLATE "C" NOT NULL,
+    remark      text   COLLATE "C" NOT NULL,
+    customers   bigint NOT NULL,
+    status      text   COLLATE "C" NOT NULL,
+    bound_at    bigint NOT NULL,
+    allocated   bigint NOT NULL,
+    used        bigint NOT NULL,
+    CONSTRAINT {{prefix}}resellers_pkey PRIMARY KEY (ledger, id),
+    -- No external id is given out twice; also finds resellers by external id.
+    CONSTRAINT {{prefix}}resellers_external UNIQUE (ledger, external_id),
+    CONSTRAINT {{prefix}}resellers_ledger FOREIGN KEY (ledger) REFERENCES {{schema}}{{prefix}}ledgers (id),
+    CONSTRAINT {{prefix}}resellers_status CHECK (status IN ('active', 'frozen', 'closed')),
+    CONSTRAINT {{prefix}}resellers_customers CHECK (customers >= 0),
+    CONSTRAINT {{prefix}}resellers_allocated CHECK (0 <= allocated AND allocated < 1000000000000000000),
+    CONSTRAINT {{prefix}}resellers_used CHECK (-1000000000000000000 < used AND used < 1000000000000000000)
+) WITH (fillfactor = 70);
+
+-- Lists resellers in the order of their binding, either way round. The status is not part of it, because then every
+-- change of a status would also write the indexes.
+CREATE INDEX {{prefix}}resellers_bound ON {{schema}}{{prefix}}resellers (ledger, bound_at, id);
+
+-- The log. A row holds all that its hash covers.
+CREATE TABLE {{schema}}{{prefix}}records (
+    ledger           uuid   NOT NULL,
+    sequence         bigint NOT NULL,
+    id               uuid   NOT NULL,
+    kind             text   COLLATE "C" NOT NULL,
+    reseller         uuid,            -- NULL for the pool's own records
+    external_id      text   COLLATE "C" NOT NULL,
+    amount           bigint NOT NULL,
+    allocated_before bigint NOT NULL,
+    used_before      bigint NOT NULL,
+    allocated_after  bigint NOT NULL,
+    used_after       bigint NOT NULL,
+    pool_granted     bigint NOT NULL,
+    pool_allocated   bigint NOT NULL,
+    operator         text   COLLATE "C" NOT NULL,
+    remark           text   COLLATE "C" NOT NULL,
+    idempotency_key  text   COLLATE "C" NOT NULL,
+    fingerprint      bytea,           -- NULL without a key
+    reference        text   COLLATE "C" NOT NULL,
+    customer         text   COLLATE "C" NOT NULL,
+    corrects         bigint NOT NULL, -- 0 for none
+    metadata         jsonb,           -- an object of strings, NULL for none
+    changed          jsonb,           -- an array of strings, NULL for none
+    occurred_at      bigint NOT NULL,
+    recorded_at      bigint NOT NULL,
+    hash             bytea  NOT NULL,
+    CONSTRAINT {{prefix}}records_pkey PRIMARY KEY (ledger, sequence),
+    CONSTRAINT {{prefix}}records_id UNIQUE (id),
+    CONSTRAINT {{prefix}}records_ledger FOREIGN KEY (ledger) REFERENCES {{schema}}{{prefix}}ledgers (id),
+    CONSTRAINT {{prefix}}records_reseller FOREIGN KEY (ledger, reseller) REFERENCES {{schema}}{{prefix}}resellers (ledger, id),
+    CONSTRAINT {{prefix}}records_sequence CHECK (0 < sequence AND 0 <= corrects AND corrects < sequence),
+    CONSTRAINT {{prefix}}records_amount CHECK (-1000000000000000000 < amount AND amount < 1000000000000000000),
+    CONSTRAINT {{prefix}}records_allocated CHECK (0 <= allocated_before AND allocated_before < 1000000000000000000
+        AND 0 <= allocated_after AND allocated_after < 1000000000000000000),
+    CONSTRAINT {{prefix}}records_used CHECK (-1000000000000000000 < used_before AND used_before < 1000000000000000000
+        AND -1000000000000000000 < used_after AND used_after < 1000000000000000000),
+    CONSTRAINT {{prefix}}records_pool CHECK (0 <= pool_allocated AND pool_allocated <= pool_granted AND pool_granted < 1000000000000000000),
+    CONSTRAINT {{prefix}}records_key CHECK ((idempotency_key = '') = (fingerprint IS NULL)),
+    CONSTRAINT {{prefix}}records_hash CHECK (length(hash) = 32)
+);
+
+-- Lists one reseller's records by sequence, either way round.
+CREATE INDEX {{prefix}}records_of_reseller ON {{schema}}{{prefix}}records (ledger, reseller, sequence);
+
+-- Which record took a key. A table of its own, because a key is looked up on every append and kept for ever.
+CREATE TABLE {{schema}}{{prefix}}keys (
+    ledger          uuid   NOT NULL,
+    idempotency_key text   COLLATE "C" NOT NULL,
+    sequence        bigint NOT NULL,
+    CONSTRAINT {{prefix}}keys_pkey PRIMARY KEY (ledger, idempotency_key),
+    CONSTRAINT {{prefix}}keys_record FOREIGN KEY (ledger, sequence) REFERENCES {{schema}}{{prefix}}records (ledger, sequence)
+);
+
+-- +goose StatementBegin
+CREATE FUNCTION {{schema}}{{prefix}}records_fixed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'records of a ledger are never changed or removed; record a correction'
+        USING ERRCODE = 'restrict_violation';
+END $$;
+-- +goose StatementEnd
+
+CREATE TRIGGER {{prefix}}records_fixed BEFORE UPDATE OR DELETE OR TRUNCATE ON {{schema}}{{prefix}}records
+    FOR EACH STATEMENT EXECUTE FUNCTION {{schema}}{{prefix}}records_fixed();
+
+-- The views are for people: amounts as exact decimals, times with their zone, hashes in hexadecimal. Times are added
+-- up from seconds and the rest, because a number of microseconds may not fit the factor of an interval exactly.
+
+CREATE VIEW {{schema}}{{prefix}}pool_view AS
+SELECT
+    id AS ledger,
+    name,
+    currency,
+    granted * 0.000001 AS granted,
+    allocated * 0.000001 AS allocated,
+    (granted - allocated) * 0.000001 AS remaining,
+    sequence,
+    encode(hash, 'hex') AS hash,
+    TIMESTAMPTZ 'epoch' + recorded_at / 1000000 * INTERVAL '1 second' + recorded_at % 1000000 * INTERVAL '1 microsecond' AS recorded_at
+FROM {{schema}}{{prefix}}ledgers;
+
+CREATE VIEW {{schema}}{{prefix}}reseller_view AS
+SELECT
+    ledger,
+    id,
+    external_id,
+    name,
+    email,
+    mobile,
+    remark,
+    customers,
+    status,
+    TIMESTAMPTZ 'epoch' + bound_at / 1000000 * INTERVAL '1 second' + bound_at % 1000000 * INTERVAL '1 microsecond' AS bound_at,
+    allocated * 0.000001 AS allocated,
+    used * 0.000001 AS used,
+    (allocated - used) * 0.000001 AS available
+FROM {{schema}}{{prefix}}resellers;
+
+CREATE VIEW {{schema}}{{prefix}}record_view AS
+SELECT
+    ledger,
+    sequence,
+    id,
+    kind,
+    reseller,
+    external_id,
+    amount * 0.000001 AS amount,
+    allocated_before * 0.000001 AS allocated_before,
+    allocated_after * 0.000001 AS allocated_after,
+    used_before * 0.000001 AS used_before,
+    used_after * 0.000001 AS used_after,
+    (allocated_before - used_before) * 0.000001 AS available_before,
+    (allocated_after - used_after) * 0.000001 AS available_after,
+    pool_granted * 0.000001 AS pool_granted,
+    pool_allocated * 0.000001 AS pool_allocated,
+    (pool_granted - pool_allocated) * 0.000001 AS pool_remaining,
+    operator,
+    remark,
+    idempotency_key,
+    encode(fingerprint, 'hex') AS fingerprint,
+    reference,
+    customer,
+    nullif(corrects, 0) AS corrects,
+    metadata,
+    changed,
+    TIMESTAMPTZ 'epoch' + occurred_at / 1000000 * INTERVAL '1 second' + occurred_at % 1000000 * INTERVAL '1 microsecond' AS occurred_at,
+    TIMESTAMPTZ 'epoch' + recorded_at / 1000000 * INTERVAL '1 second' + recorded_at % 1000000 * INTERVAL '1 microsecond' AS recorded_at,
+    encode(hash, 'hex') AS hash
+FROM {{schema}}{{prefix}}records;

@@ -1,0 +1,447 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/store"
+)
+
+// MySQL is the dialect of MariaDB, 10.6 or newer, and of servers that speak the
+// same language: MySQL, 8.0.16 or newer. It is tested on MariaDB 10.11 with the
+// driver github.com/go-sql-driver/mysql.
+//
+// [New] wants the DSN parameter interpolateParams=true, because a server-side
+// prepared statement can hide that a cluster has taken a transaction back, and
+// what follows is then committed alone; a strict sql_mode, so that nothing is cut
+// to fit; and utf8mb4. Any isolation but READ UNCOMMITTED will do.
+//
+// Give the DSN a timeout for connecting. A commit ends with its context.
+//
+// How durable an answered commit is the server decides: with
+// innodb_flush_log_at_trx_commit=1, its default, it survives a power failure.
+var MySQL Dialect = mysql{}
+
+type mysql struct{}
+
+func (mysql) folder() string       { return "mysql" }
+func (mysql) goose() goose.Dialect { return goose.DialectMySQL }
+func (mysql) bind() int            { return sqlx.QUESTION }
+func (mysql) id(id uuid.UUID) any  { return id[:] }
+
+func (mysql) migrationLock() (lock.SessionLocker, error) { return mysqlMigrationLock{}, nil }
+
+// snapshot is taken by the first read and kept for the others.
+func (mysql) snapshot() *sql.TxOptions {
+	return &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
+}
+
+func (mysql) create(prefix string) string {
+	return insertText(prefix+"ledgers", ledgerColumns, 1) + " ON DUPLICATE KEY UPDATE id = id"
+}
+
+// beyond does without a comparison of rows, for which no index would be used.
+func (mysql) beyond(oldestFirst bool, boundAt int64, id any) (condition string, args []any) {
+	if oldestFirst {
+		return "(bound_at > ? OR bound_at = ? AND id > ?)", []any{boundAt, boundAt, id}
+	}
+	return "(bound_at < ? OR bound_at = ? AND id < ?)", []any{boundAt, boundAt, id}
+}
+
+// mysqlExecutor is a transaction: the store's own or the caller's.
+type mysqlExecutor interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// append reads nothing. The update of the head is the comparison, and holds the
+// ledger's row until the end; the primary key of the keys refuses the taken ones;
+// the number of changed resellers tells whether one is missing. All of that sees
+// what is committed, also in a transaction whose snapshot is older, and locks no
+// gap between rows, which would make the appends of different ledgers deadlock.
+func (d mysql) append(ctx context.Context, s *Store, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+	p, err := d.plan(s.prefix, ledger, expected, b)
+	if err != nil {
+		return s.certain(ctx, fmt.Errorf("append to ledger %s: %w", ledger, err))
+	}
+	return d.inTransaction(ctx, s, func(tx mysqlExecutor) error {
+		if err := p.run(ctx, tx); err != nil {
+			return fmt.Errorf("append to ledger %s: %w", ledger, err)
+		}
+		return nil
+	})
+}
+
+// mysqlGuard makes a statement without effect, or fail, unless it runs in a
+// transaction: behind a proxy or on a cluster a transaction can be gone without
+// anybody saying so, and what follows would be committed by itself. Only MariaDB
+// can tell, and only MariaDB reads these comments.
+const (
+	mysqlGuard       = " /*M! AND @@in_transaction */"
+	mysqlGuardBefore = "/*M! IF(@@in_transaction, */ "
+	mysqlGuardAfter  = " /*M! , NULL) */"
+)
+
+// mysqlPlan is all that one append sends, made before anything is locked.
+type mysqlPlan struct {
+	expected credit.Head
+	head     mysqlWrite
+	current  string // reads the head, which stays locked
+	ledger   any
+	writes   []mysqlWrite
+	keys     []mysqlWrite
+}
+
+func (d mysql) plan(prefix string, ledger uuid.UUID, expected credit.Head, b store.Batch) (mysqlPlan, error) {
+	head, id := b.Head(), d.id(ledger)
+	p := mysqlPlan{expected: expected, ledger: id}
+	p.current = "SELECT sequence, hash FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE"
+	var m millionths
+	p.head = mysqlWrite{what: "move the head", rows: 1,
+		text: "UPDATE " + prefix + "ledgers SET sequence = ?, hash = ?, recorded_at = ?, granted = ?, allocated = ?" +
+			" WHERE id = ? AND sequence = ? AND hash = ?" + mysqlGuard,
+		args: []any{head.Sequence, head.Hash[:], micros(head.RecordedAt), m.of(head.Pool.Granted), m.of(head.Pool.Allocated),
+			id, expected.Sequence, expected.Hash[:]}}
+	if m.err != nil {
+		return p, m.err
+	}
+
+	keyed := make([]*credit.Record, 0, len(b.Records))
+	for i := range b.Records {
+		if r := &b.Records[i]; r.Key != "" {
+			keyed = append(keyed, r)
+		}
+	}
+	var err error
+	if p.writes, err = d.cut(p.writes, mysqlRows{"add resellers", len(b.Added), func(args []any, i int) ([]any, error) {
+		return appendReseller(args, d, id, &b.Added[i])
+	}, func(n int, args []any) (string, []any) {
+		return mysqlInsert(prefix+"resellers", resellerColumns, n), args
+	}}); err != nil {
+		return p, err
+	}
+	if p.writes, err = d.cut(p.writes, mysqlRows{"change resellers", len(b.Changed), func(args []any, i int) ([]any, error) {
+		n := len(args)
+		args, err := appendReseller(args, d, id, &b.Changed[i])
+		if err != nil {
+			return nil, err
+		}
+		args[n+fixedColumns-1] = args[n+1] // the id, in the place of what does not change
+		return append(args[:n], args[n+fixedColumns-1:]...), nil
+	}, func(n int, args []any) (string, []any) {
+		return mysqlChange(prefix, n), append(args, head.Sequence, id)
+	}}); err != nil {
+		return p, err
+	}
+	if p.writes, err = d.cut(p.writes, mysqlRows{"insert records", len(b.Records), func(args []any, i int) ([]any, error) {
+		return appendRecord(args, d, id, &b.Records[i])
+	}, func(n int, args []any) (string, []any) {
+		return mysqlInsert(prefix+"records", recordColumns, n), args
+	}}); err != nil {
+		return p, err
+	}
+	p.keys, err = d.cut(nil, mysqlRows{"insert keys", len(keyed), func(args []any, i int) ([]any, error) {
+		return append(args, id, keyed[i].Key, keyed[i].Sequence), nil
+	}, func(n int, args []any) (string, []any) {
+		return mysqlInsert(prefix+"keys", keyColumns, n), args
+	}})
+	return p, err
+}
+
+func (p mysqlPlan) run(ctx context.Context, tx mysqlExecutor) error {
+	moved, err := p.head.affected(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if moved == 0 {
+		return p.unmoved(ctx, tx)
+	}
+	for _, w := range p.writes {
+		if err := w.run(ctx, tx); err != nil {
+			return err
+		}
+	}
+	for _, w := range p.keys {
+		if err := w.run(ctx, tx); mysqlNumber(err) == mysqlDuplicate {
+			return fmt.Errorf("%w: %w", store.ErrMoved, err)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unmoved tells why the head was not moved.
+func (p mysqlPlan) unmoved(ctx context.Context, tx mysqlExecutor) error {
+	rows, err := tx.QueryContext(ctx, p.current, p.ledger)
+	if err != nil {
+		return fmt.Errorf("look for the ledger: %w", err)
+	}
+	defer func() { _ = rows.Close() }() // it has ended
+	var sequence int64
+	var hash hashColumn
+	there := rows.Next()
+	if there {
+		if err := rows.Scan(&sequence, &hash); err != nil {
+			return fmt.Errorf("look for the ledger: %w", err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("look for the ledger: %w", err)
+	}
+	switch {
+	case !there:
+		return store.ErrNoLedger
+	case sequence == p.expected.Sequence && credit.Hash(hash) == p.expected.Hash:
+		return errMySQLGone
+	}
+	return store.ErrMoved
+}
+
+// errMySQLGone: the server took the transaction back, or a proxy lost it, and
+// nobody said so.
+var errMySQLGone = errors.New("the transaction is gone: a statement ran outside it, and was without effect")
+
+// mysqlWrite is one statement of a transaction and the number of rows that it
+// must change.
+type mysqlWrite struct {
+	what, text string
+	args       []any
+	rows       int64
+}
+
+func (w mysqlWrite) run(ctx context.Context, tx mysqlExecutor) error {
+	rows, err := w.affected(ctx, tx)
+	if err == nil && rows != w.rows {
+		err = fmt.Errorf("%s: %d rows instead of %d", w.what, rows, w.rows)
+	}
+	return err
+}
+
+func (w mysqlWrite) affected(ctx context.Context, tx mysqlExecutor) (int64, error) {
+	result, err := tx.ExecContext(ctx, w.text, w.args...)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", w.what, err)
+	}
+	return result.RowsAffected()
+}
+
+// The limits of one statement. A statement's text holds its values; mysqlMaxText
+// bounds it before the last row is added, mysqlMaxRow is more than any row has.
+const (
+	mysqlMaxRows = 1000
+	mysqlMaxText = 1 << 20
+	mysqlMaxRow  = 1 << 18
+)
+
+// mysqlRows is a number of rows to write: values appends those of row i, text
+// makes the statement for a number of rows and completes its parameters.
+type mysqlRows struct {
+	what   string
+	count  int
+	values func(args []any, i int) ([]any, error)
+	text   func(rows int, args []any) (string, []any)
+}
+
+// cut appends to the plan the statements that write the rows, none of them larger
+// than a server takes.
+func (mysql) cut(plan []mysqlWrite, r mysqlRows) ([]mysqlWrite, error) {
+	for next := 0; next < r.count; {
+		w := mysqlWrite{what: r.what}
+		size, seen := 0, 0
+		for next < r.count && w.rows < mysqlMaxRows && size < mysqlMaxText {
+			var err error
+			if w.args, err = r.values(w.args, next); err != nil {
+				return nil, fmt.Errorf("%s: %w", r.what, err)
+			}
+			for _, arg := range w.args[seen:] {
+				size += mysqlSize(arg)
+			}
+			seen = len(w.args)
+			next++
+			w.rows++
+		}
+		w.text, w.args = r.text(int(w.rows), w.args)
+		plan = append(plan, w)
+	}
+	return plan, nil
+}
+
+// mysqlSize is the most that a value takes in the text of a statement, where
+// every byte may be escaped.
+func mysqlSize(arg any) int {
+	const around = 24 // quotes, separators and what stands before bytes; or a number
+	switch v := arg.(type) {
+	case string:
+		return around + 2*len(v)
+	case []byte:
+		return around + 2*len(v)
+	}
+	return around
+}
+
+// mysqlInsert is insertText whose first value is NULL outside a transaction, and
+// no first column can be NULL.
+func mysqlInsert(table string, columns []string, rows int) string {
+	before, after, _ := strings.Cut(insertText(table, columns, rows), "?")
+	return before + mysqlGuardBefore + "?" + mysqlGuardAfter + after
+}
+
+// mysqlChange takes for each row the id and what can change, and then the head's
+// sequence and the ledger. It never adds a row.
+func mysqlChange(prefix string, rows int) string {
+	columns := resellerColumns[fixedColumns:]
+	var text strings.Builder
+	text.WriteString("UPDATE " + prefix + "resellers r JOIN (SELECT ? AS id")
+	for _, column := range columns {
+		text.WriteString(", ? AS " + column)
+	}
+	more := " UNION ALL SELECT ?" + strings.Repeat(", ?", len(columns))
+	for range rows - 1 {
+		text.WriteString(more)
+	}
+	text.WriteString(") v ON r.id = v.id SET r.last_sequence = ?")
+	for _, column := range columns {
+		text.WriteString(", r." + column + " = v." + column)
+	}
+	text.WriteString(" WHERE r.ledger = ?" + mysqlGuard)
+	return text.String()
+}
+
+// inTransaction runs f in a transaction and commits it. Every error is one of the
+// port's. It does without sql.Tx, whose commit does not end with the context:
+// a server that hangs would hold everybody who waits for the ledger.
+func (d mysql) inTransaction(ctx context.Context, s *Store, f func(tx mysqlExecutor) error) error {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return s.certain(ctx, err)
+	}
+	ended := false
+	defer func() {
+		if !ended {
+			// An open transaction, with its locks, must not get back into the pool.
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+		}
+		_ = conn.Close() // it has ended
+	}()
+	if _, err = conn.ExecContext(ctx, "START TRANSACTION"); err == nil {
+		err = f(conn)
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		// Always: a lock time-out leaves the transaction open.
+		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_, rollbackErr := conn.ExecContext(brief, "ROLLBACK")
+		ended = rollbackErr == nil
+		return s.certain(ctx, err)
+	}
+	if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
+		return s.uncertain(fmt.Errorf("commit: %w", err))
+	}
+	ended = true
+	return nil
+}
+
+// mysqlDuplicate is the number of "duplicate entry".
+const mysqlDuplicate = 1062
+
+// The numbers of errors that say more than "the statement failed":
+// https://mariadb.com/kb/en/mariadb-error-codes/ and, from 8000 on,
+// https://docs.pingcap.com/tidb/stable/error-codes.
+var mysqlClasses = map[int]class{
+	1213: rolledBack, // deadlock; on a cluster also a conflict with another node
+	1020: rolledBack, // the row changed since the snapshot
+	9007: rolledBack, // TiDB: write conflict
+	8002: rolledBack, // TiDB: the same, with FOR UPDATE
+	8022: rolledBack, // TiDB: the commit failed and was taken back
+	8028: rolledBack, // TiDB: the schema changed
+
+	1205: temporary, // lock wait time-out
+	3572: temporary, // the lock is taken and NOWAIT was asked for
+	1047: temporary, // Galera: the node is not part of a quorum
+	1180: temporary, // the commit failed
+	1040: temporary, // too many connections
+	1203: temporary, // too many connections of the user
+	1226: temporary, // another limit of the user
+	1053: temporary, // the server is shutting down
+	1290: temporary, // the server is read-only
+	1836: temporary, // the same
+	1792: temporary, // the same, for this transaction
+	1317: temporary, // the statement was killed
+	1927: temporary, // the connection was killed
+	3169: temporary, // the same
+	4031: temporary, // the same, for having been idle
+	1969: temporary, // the statement took longer than max_statement_time
+	3024: temporary, // the same
+	1158: temporary, // 1158 to 1161: the network
+	1159: temporary,
+	1160: temporary,
+	1161: temporary,
+	2006: temporary, // the server has gone away
+	2013: temporary, // the connection was lost
+	1021: temporary, // the disk is full
+	1114: temporary, // the same
+	1412: temporary, // the schema changed
+	1048: temporary, // NULL, which only mysqlGuard makes: the transaction is gone
+}
+
+func (mysql) class(err error) class {
+	if n := mysqlNumber(err); n != 0 {
+		return mysqlClasses[n]
+	}
+	var network net.Error
+	if errors.Is(err, errMySQLGone) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) {
+		return temporary
+	}
+	// What the driver makes of a connection that broke.
+	for _, sign := range []string{"invalid connection", "bad connection", "busy buffer"} {
+		if strings.Contains(err.Error(), sign) {
+			return temporary
+		}
+	}
+	return failed
+}
+
+// mysqlNumber finds the server's number in an error of any driver: a field
+// Number, as github.com/go-sql-driver/mysql has it. It is 0 for none.
+func mysqlNumber(err error) int {
+	if v := reflect.Indirect(reflect.ValueOf(err)); v.Kind() == reflect.Struct {
+		if f := v.FieldByName("Number"); f.IsValid() && f.CanUint() {
+			return int(f.Uint())
+		}
+	}
+	switch e := err.(type) { //nolint:errorlint // this is the walk along the chain
+	case interface{ Unwrap() error }:
+		return mysqlNumber(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			if n := mysqlNumber(err); n != 0 {
+				return n
+			}
+		}
+	}
+	return 0
+}
+
+// unmigrated: no such table, or no such column.
+func (mysql) unmigrated(err error) bool {
+	n := mysqlNumber(err)
+	return n == 1146 || n == 1054
+}

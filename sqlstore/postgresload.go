@@ -1,0 +1,143 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/store"
+)
+
+// pgLoadedRow is a row of what is loaded; part says which of its members it is.
+type pgLoadedRow struct {
+	Part     string      `db:"part"`
+	Head     headRow     `db:"head"`
+	Reseller resellerRow `db:"reseller"`
+	Record   recordRow   `db:"record"`
+}
+
+// load reads everything with one statement, because each statement has a
+// snapshot of its own under READ COMMITTED, also in the caller's transaction.
+func (d postgres) load(ctx context.Context, on pgExecutor, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+	text, args, err := d.loadStatement(s, ledger, asked)
+	if err != nil {
+		return credit.Snapshot{}, err
+	}
+	rows, err := on.QueryContext(ctx, text, args...)
+	if err != nil {
+		return credit.Snapshot{}, d.advised(err)
+	}
+	defer func() { _ = rows.Close() }() // StructScan has reported what there is to report
+	var page []pgLoadedRow
+	if err := sqlx.StructScan(rows, &page); err != nil {
+		return credit.Snapshot{}, d.advised(err)
+	}
+	var found credit.Snapshot
+	exists := false
+	known := map[uuid.UUID]bool{} // a reseller may be asked for both ways
+	for i := range page {
+		switch row := &page[i]; row.Part {
+		case "head":
+			exists = true
+			found.Head = row.Head.head()
+		case "reseller":
+			if !known[row.Reseller.ID] {
+				known[row.Reseller.ID] = true
+				found.Resellers = append(found.Resellers, row.Reseller.reseller())
+			}
+		case "record":
+			record, err := row.Record.record()
+			if err != nil {
+				return credit.Snapshot{}, err
+			}
+			found.Records = append(found.Records, record)
+		}
+	}
+	if !exists {
+		return credit.Snapshot{}, store.ErrNoLedger
+	}
+	return found, nil
+}
+
+func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) (text string, args []any, err error) {
+	var q pgStatement
+	id := q.bind(ledger, "uuid")
+	heads, resellers, records := ledgerColumns[3:], resellerColumns[1:], recordColumns[1:]
+	part := func(name, head, reseller, record string) {
+		q.text("SELECT '", name, "' AS part, ", head, ", ", reseller, ", ", record)
+	}
+	noHead, noReseller, noRecord := pgNothing("head", heads, pgHeadTypes), pgNothing("reseller", resellers, pgResellerTypes[1:]), pgNothing("record", records, pgRecordTypes[1:])
+	part("head", pgNamed("head", "t", heads), noReseller, noRecord)
+	q.text(" FROM ", s.prefix, "ledgers AS t WHERE id = ", id)
+	for _, way := range []struct {
+		column, array string
+		values        []any
+	}{{"id", "uuid[]", values(asked.Resellers, idAsIs)}, {"external_id", "text[]", values(asked.ExternalIDs, asIs)}} {
+		if len(way.values) == 0 {
+			continue
+		}
+		array, err := pgArrayOf(way.values)
+		if err != nil {
+			return "", nil, err
+		}
+		q.text(" UNION ALL ")
+		part("reseller", noHead, pgNamed("reseller", "t", resellers), noRecord)
+		q.text(" FROM ", s.prefix, "resellers AS t WHERE ledger = ", id, " AND ", way.column, " = ANY (", q.bind(array, way.array), ")")
+	}
+	if len(asked.Keys) > 0 {
+		array, err := pgArrayOf(values(asked.Keys, asIs))
+		if err != nil {
+			return "", nil, err
+		}
+		q.text(" UNION ALL ")
+		part("record", noHead, noReseller, pgNamed("record", "t", records))
+		q.text(" FROM ", s.prefix, "keys AS k JOIN ", s.prefix, "records AS t ON t.ledger = k.ledger AND t.sequence = k.sequence",
+			" WHERE k.ledger = ", id, " AND k.idempotency_key = ANY (", q.bind(array, "text[]"), ")")
+	}
+	return q.sql.String(), q.args, nil
+}
+
+// pgHeadTypes are the types of ledgerColumns from the sequence on.
+var pgHeadTypes = []string{"bigint", "bytea", "bigint", "bigint", "bigint"}
+
+// pgNamed selects columns under names of which sqlx makes a member of pgLoadedRow.
+func pgNamed(member, from string, columns []string) string {
+	list := make([]string, len(columns))
+	for i, column := range columns {
+		list[i] = fmt.Sprintf("%s.%s AS \"%s.%s\"", from, column, member, column)
+	}
+	return strings.Join(list, ", ")
+}
+
+// pgNothing stands for the columns of another part: NULL where the member of
+// pgLoadedRow can be nothing, which is so for all but text and numbers.
+func pgNothing(member string, columns, types []string) string {
+	list := make([]string, len(columns))
+	for i, column := range columns {
+		value := "NULL"
+		switch types[i] {
+		case "bigint":
+			value = "0"
+		case "text":
+			value = "''"
+		}
+		list[i] = fmt.Sprintf("CAST(%s AS %s) AS \"%s.%s\"", value, types[i], member, column)
+	}
+	return strings.Join(list, ", ")
+}
+
+func pgArrayOf(list []any) (string, error) {
+	var a pgArray
+	for _, v := range list {
+		if err := a.add(v); err != nil {
+			return "", err
+		}
+	}
+	return a.String(), nil
+}
+
+func idAsIs(id uuid.UUID) any { return id }
