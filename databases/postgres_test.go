@@ -2,6 +2,7 @@ package databases_test
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,9 +18,9 @@ import (
 	"github.com/resellerkit/credit/store/storetest"
 )
 
-// postgresWay is a way to reach PostgreSQL: a server, a driver, and what is added
-// to the data source name.
-type postgresWay struct{ name, server, driver, parameters string }
+// postgresWay is a way to reach PostgreSQL: a server, a driver, and a parameter
+// of the data source name.
+type postgresWay struct{ name, server, driver, parameter string }
 
 var postgresWays = []postgresWay{
 	{"pgx", server.Postgres15, "pgx", ""},
@@ -28,7 +29,7 @@ var postgresWays = []postgresWay{
 	{"pgx cache describe", server.Postgres15, "pgx", "default_query_exec_mode=cache_describe"},
 	{"pq", server.Postgres15, "postgres", ""},
 	{"pq binary", server.Postgres15, "postgres", "binary_parameters=yes"},
-	{"repeatable read", server.Postgres15, "pgx", "default_transaction_isolation=repeatable%20read"},
+	{"repeatable read", server.Postgres15, "pgx", "default_transaction_isolation=repeatable read"},
 	{"serializable", server.Postgres15Serializable, "pgx", ""},
 	{"18", server.Postgres18, "pgx", ""},
 	{"pgbouncer", server.PgBouncer, "pgx", "default_query_exec_mode=exec"},
@@ -56,15 +57,17 @@ type postgresDatabase struct {
 
 func (w postgresWay) start(t testing.TB) *postgresDatabase {
 	t.Helper()
-	dsn := server.Start(t, w.server)
-	if w.parameters != "" {
-		mark := "?"
-		if strings.Contains(dsn, "?") {
-			mark = "&"
-		}
-		dsn += mark + w.parameters
+	dsn, err := url.Parse(server.Start(t, w.server))
+	require.NoError(t, err)
+	parameters := dsn.Query()
+	if w.driver == "postgres" {
+		parameters.Del("default_query_exec_mode") // a setting of pgx
 	}
-	p := &postgresDatabase{driver: w.driver, dsn: dsn}
+	if name, value, ok := strings.Cut(w.parameter, "="); ok {
+		parameters.Set(name, value)
+	}
+	dsn.RawQuery = parameters.Encode()
+	p := &postgresDatabase{driver: w.driver, dsn: dsn.String()}
 	p.db = p.pool(t)
 	return p
 }

@@ -428,19 +428,19 @@ remove() {
 # serve NAME DIR [SIZE]. One verb at a time: when standard input ends in the middle of a start, the start is finished
 # first and nothing escapes.
 serve() {
-	local name=$1 dir=$2 size=${3:-} verb
+	local verb
 	mkdir -p "$dir"
 	[[ -z $(ls -A "$dir") ]] || die "$dir is not empty, and serve removes it"
 	# The other side may be gone, or end with a signal to the whole group.
 	trap '' PIPE INT TERM HUP
+	trap 'remove "$name" "$dir"' EXIT
 	while read -r verb; do
 		if bash "${BASH_SOURCE[0]}" "$verb" "$name" "$dir" "$size" </dev/null 2>&1; then
 			echo ok
 		else
 			echo failed
-		fi 2>/dev/null
+		fi 2>/dev/null || break
 	done
-	remove "$name" "$dir"
 }
 
 # --- main
@@ -458,15 +458,16 @@ fi
 (($# >= 3)) || usage
 name=$2
 dir=$(realpath -m -- "$3")
+size=${4:-}
 case $name in
 postgres15 | postgres15-serializable | postgres18 | pgbouncer | mariadb | mariadb-snapshot) ;;
 *) usage ;;
 esac
 case $verb in
-start) start "$name" "$dir" "${4:-}" ;;
+start) start "$name" "$dir" "$size" ;;
 stop) stop "$name" "$dir" ;;
 kill) kill_dir "$dir" ;;
 kill-behind) kill_behind "$name" "$dir" ;;
-serve) serve "$name" "$dir" "${4:-}" ;;
+serve) serve ;;
 *) usage ;;
 esac

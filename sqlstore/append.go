@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
-	"github.com/jmoiron/sqlx"
 
 	"github.com/resellerkit/credit"
 	"github.com/resellerkit/credit/store"
@@ -35,7 +34,7 @@ type rows struct {
 // change: any other number takes the whole transaction back.
 type write struct {
 	what string
-	stmt *sqlx.Stmt
+	stmt *statement
 	args []any
 	rows int64
 }
@@ -49,7 +48,7 @@ func (s *Store) plan(ctx context.Context, plan []write, r rows) ([]write, error)
 		for size > r.count-next {
 			size /= 2
 		}
-		stmt, err := s.prepared(ctx, r.what, size, func() string { return r.text(size) })
+		stmt, err := s.statement(ctx, r.what, size, func() string { return r.text(size) })
 		if err != nil {
 			return nil, err
 		}
@@ -68,15 +67,15 @@ func (s *Store) plan(ctx context.Context, plan []write, r rows) ([]write, error)
 // runPlan runs the statements in order. They do not get the context: what each
 // does is too short to be cut off, and watching a context costs as much as
 // writing a row.
-func runPlan(ctx context.Context, tx *sqlx.Tx, plan []write) error {
+func runPlan(ctx context.Context, on executor, plan []write) error {
 	unwatched := context.WithoutCancel(ctx)
-	var stmt *sqlx.Stmt
+	var stmt runner
 	for i, w := range plan {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("%s: %w", w.what, err)
 		}
 		if i == 0 || w.stmt != plan[i-1].stmt {
-			stmt = tx.StmtxContext(unwatched, w.stmt)
+			stmt = w.stmt.on(unwatched, on)
 		}
 		changed, err := affected(stmt.ExecContext(unwatched, w.args...))
 		if err == nil && changed != w.rows {
@@ -96,9 +95,16 @@ func affected(result sql.Result, err error) (int64, error) {
 	return result.RowsAffected()
 }
 
-// inTransaction runs f in a transaction and commits it. Every error is one of
-// the port's: what went wrong before the commit was sent is certain.
-func (s *Store) inTransaction(ctx context.Context, f func(tx *sqlx.Tx) error) error {
+// inTransaction runs f in a transaction and commits it, or in the caller's. Every
+// error is one of the port's: what went wrong before the commit was sent is
+// certain.
+func (s *Store) inTransaction(ctx context.Context, f func(executor) error) error {
+	if s.tx != nil {
+		if err := s.savepoint(ctx, f); err != nil {
+			return s.certain(ctx, err)
+		}
+		return nil
+	}
 	tx, err := s.db.BeginTxx(ctx, nil)
 	if err != nil {
 		return s.certain(ctx, err)
@@ -124,6 +130,8 @@ func (s *Store) certain(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrNoLedger):
 		return err
+	case s.tx != nil:
+		return store.Reject(s.explained(&TxError{Temporary: temporaryInTx(s.dialect, err), Err: err}))
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrTxDone):
 		return store.Retry(s.explained(err))

@@ -37,7 +37,7 @@ func (s *Store) Create(ctx context.Context, d credit.Distributor) (credit.Distri
 func (s *Store) create(ctx context.Context, d credit.Distributor) error {
 	genesis := credit.Genesis(d)
 	text := sqlx.Rebind(s.dialect.bind(), s.dialect.create(s.prefix))
-	return s.inTransaction(ctx, func(tx *sqlx.Tx) error {
+	return s.inTransaction(ctx, func(tx executor) error {
 		_, err := tx.ExecContext(ctx, text, s.dialect.id(d.ID), d.Name, d.Currency, 0, genesis[:], nil, 0, 0)
 		if err != nil {
 			return fmt.Errorf("create ledger %s: %w", d.ID, err)
@@ -54,7 +54,7 @@ func (s *Store) distributor(ctx context.Context, ledger uuid.UUID) (*credit.Dist
 		Currency string    `db:"currency"`
 	}
 	text := "SELECT " + columnsText("", ledgerColumns[:3]) + " FROM " + s.prefix + "ledgers WHERE id = ?"
-	if err := s.db.SelectContext(ctx, &rows, sqlx.Rebind(s.dialect.bind(), text), s.dialect.id(ledger)); err != nil || len(rows) == 0 {
+	if err := selectAll(ctx, textRunner{s.base(), sqlx.Rebind(s.dialect.bind(), text)}, &rows, s.dialect.id(ledger)); err != nil || len(rows) == 0 {
 		return nil, err
 	}
 	return &credit.Distributor{ID: rows[0].ID, Name: rows[0].Name, Currency: rows[0].Currency}, nil

@@ -29,6 +29,9 @@ type Dialect interface {
 
 	// bind is how parameters are written, in the terms of sqlx: sqlx.QUESTION …
 	bind() int
+	// prepares tells whether statements are prepared and kept. Through a pooler, or
+	// on a cluster, a prepared statement does harm.
+	prepares() bool
 	// id is how an id is passed to the driver.
 	id(uuid.UUID) any
 	// snapshot is the sort of transaction that reads one consistent state.
@@ -39,6 +42,13 @@ type Dialect interface {
 	// the order of (bound_at, id), or in the reverse one, and its parameters.
 	beyond(oldestFirst bool, boundAt int64, id any) (condition string, args []any)
 
+	// lock holds the row of a ledger until the caller's transaction ends, with a
+	// statement that takes the ledger's id.
+	lock(prefix string) string
+
+	// load reads the head and what is asked for in one snapshot; in the caller's
+	// transaction the ledger is locked.
+	load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error)
 	// append writes a batch; see [store.Store]. It classifies its errors.
 	append(ctx context.Context, s *Store, ledger uuid.UUID, expected credit.Head, b store.Batch) error
 

@@ -110,9 +110,9 @@ func (s *Store) recordPage(ledger uuid.UUID, q credit.RecordQuery) (name string,
 }
 
 func (s *Store) list(ctx context.Context, to any, name string, size int, text func() string, args []any) error {
-	stmt, err := s.prepared(ctx, name, size, text)
+	stmt, err := s.statement(ctx, name, size, text)
 	if err != nil {
 		return err
 	}
-	return stmt.SelectContext(ctx, to, args...)
+	return selectAll(ctx, stmt.on(ctx, s.base()), to, args...)
 }

@@ -2,13 +2,11 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/google/uuid"
-	"github.com/jmoiron/sqlx"
 
 	"github.com/resellerkit/credit"
 	"github.com/resellerkit/credit/store"
@@ -16,56 +14,69 @@ import (
 
 // Load implements [store.Store].
 func (s *Store) Load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
-	found, err := s.load(ctx, ledger, asked)
+	var err error
+	if s.tx != nil {
+		err = s.lock(ctx, s.dialect.id(ledger))
+	}
+	var found credit.Snapshot
+	if err == nil {
+		found, err = s.dialect.load(ctx, s, ledger, asked)
+	}
 	if err != nil {
 		return credit.Snapshot{}, s.certain(ctx, fmt.Errorf("load ledger %s: %w", ledger, err))
 	}
 	return found, nil
 }
 
-func (s *Store) load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+// loadParts loads with one statement for each sort of thing, all in one snapshot:
+// that of a transaction of its own, or the caller's with the ledger locked. Locked
+// is what makes a statement read what is committed now in the latter.
+func (s *Store) loadParts(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet, locked string) (credit.Snapshot, error) {
+	if s.tx == nil {
+		locked = ""
+	}
 	// All statements are prepared before the transaction takes what may be the
 	// pool's only connection.
-	head, err := s.prepared(ctx, "read the head", 1, s.headText)
+	head, err := s.statement(ctx, "read the head", 1, func() string { return s.headText() + locked })
 	if err != nil {
 		return credit.Snapshot{}, err
 	}
 	byID, err := s.lookups(ctx, "read resellers", ledger, values(asked.Resellers, s.dialect.id), func(n int) string {
-		return s.resellersText() + " WHERE ledger = ? AND id IN " + marks(n)
+		return s.resellersText() + " WHERE ledger = ? AND id IN " + marks(n) + locked
 	})
 	if err != nil {
 		return credit.Snapshot{}, err
 	}
 	byExternalID, err := s.lookups(ctx, "read resellers by external id", ledger, values(asked.ExternalIDs, asIs), func(n int) string {
-		return s.resellersText() + " WHERE ledger = ? AND external_id IN " + marks(n)
+		return s.resellersText() + " WHERE ledger = ? AND external_id IN " + marks(n) + locked
 	})
 	if err != nil {
 		return credit.Snapshot{}, err
 	}
 	byKey, err := s.lookups(ctx, "read the records of keys", ledger, values(asked.Keys, asIs), func(n int) string {
 		return "SELECT " + columnsText("r", recordColumns[1:]) + " FROM " + s.prefix + "keys k JOIN " + s.prefix + "records r" +
-			" ON r.ledger = k.ledger AND r.sequence = k.sequence WHERE k.ledger = ? AND k.idempotency_key IN " + marks(n)
+			" ON r.ledger = k.ledger AND r.sequence = k.sequence WHERE k.ledger = ? AND k.idempotency_key IN " + marks(n) + locked
 	})
 	if err != nil {
 		return credit.Snapshot{}, err
 	}
-	if len(byID)+len(byExternalID)+len(byKey) == 0 {
-		return loadHead(ctx, head, s.dialect.id(ledger))
+	on := s.base()
+	if s.tx == nil && len(byID)+len(byExternalID)+len(byKey) > 0 {
+		tx, err := s.db.BeginTxx(ctx, s.dialect.snapshot())
+		if err != nil {
+			return credit.Snapshot{}, err
+		}
+		defer func() { _ = tx.Rollback() }() // it only reads
+		on = tx
 	}
-
-	tx, err := s.db.BeginTxx(ctx, s.dialect.snapshot())
-	if err != nil {
-		return credit.Snapshot{}, err
-	}
-	defer func() { _ = tx.Rollback() }() // it only reads
-	found, err := loadHead(ctx, tx.StmtxContext(ctx, head), s.dialect.id(ledger))
+	found, err := loadHead(ctx, head.on(ctx, on), s.dialect.id(ledger))
 	if err != nil {
 		return credit.Snapshot{}, err
 	}
 	known := map[uuid.UUID]bool{} // a reseller may be asked for both ways
 	for _, l := range append(byID, byExternalID...) {
 		var page []resellerRow
-		if err := l.read(ctx, tx, &page); err != nil {
+		if err := l.read(ctx, on, &page); err != nil {
 			return credit.Snapshot{}, err
 		}
 		for _, row := range page {
@@ -78,7 +89,7 @@ func (s *Store) load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet
 	taken := map[int64]bool{}
 	for _, l := range byKey {
 		var page []recordRow
-		if err := l.read(ctx, tx, &page); err != nil {
+		if err := l.read(ctx, on, &page); err != nil {
 			return credit.Snapshot{}, err
 		}
 		for _, row := range page {
@@ -96,9 +107,9 @@ func (s *Store) load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet
 	return found, nil
 }
 
-func loadHead(ctx context.Context, stmt *sqlx.Stmt, ledger any) (credit.Snapshot, error) {
+func loadHead(ctx context.Context, r runner, ledger any) (credit.Snapshot, error) {
 	var rows []headRow
-	if err := stmt.SelectContext(ctx, &rows, ledger); err != nil {
+	if err := selectAll(ctx, r, &rows, ledger); err != nil {
 		return credit.Snapshot{}, fmt.Errorf("read the head: %w", err)
 	}
 	if len(rows) == 0 {
@@ -110,28 +121,28 @@ func loadHead(ctx context.Context, stmt *sqlx.Stmt, ledger any) (credit.Snapshot
 // lookup is one statement that reads the rows of some of the values asked for.
 type lookup struct {
 	what string
-	stmt *sqlx.Stmt
+	stmt *statement
 	args []any
 }
 
-func (l lookup) read(ctx context.Context, tx *sqlx.Tx, to any) error {
-	if err := tx.StmtxContext(ctx, l.stmt).SelectContext(ctx, to, l.args...); err != nil {
+func (l lookup) read(ctx context.Context, on executor, to any) error {
+	if err := selectAll(ctx, l.stmt.on(ctx, on), to, l.args...); err != nil {
 		return fmt.Errorf("%s: %w", l.what, err)
 	}
 	return nil
 }
 
-// any tells whether there is a row; the statement reads one number.
-func (l lookup) any(ctx context.Context, tx *sqlx.Tx) (bool, error) {
-	var number int64
-	switch err := tx.StmtxContext(ctx, l.stmt).QueryRowContext(ctx, l.args...).Scan(&number); {
-	case err == nil:
-		return true, nil
-	case errors.Is(err, sql.ErrNoRows):
-		return false, nil
-	default:
+// any tells whether there is a row.
+func (l lookup) any(ctx context.Context, on executor) (bool, error) {
+	rows, err := l.stmt.on(ctx, on).QueryContext(ctx, l.args...)
+	if err != nil {
 		return false, fmt.Errorf("%s: %w", l.what, err)
 	}
+	there := rows.Next()
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return false, fmt.Errorf("%s: %w", l.what, err)
+	}
+	return there, nil
 }
 
 // lookupSizes are how many values one statement asks for; the rest of a list is
@@ -144,7 +155,7 @@ func (s *Store) lookups(ctx context.Context, what string, ledger uuid.UUID, list
 	var all []lookup
 	for len(list) > 0 {
 		size := lookupSize(len(list))
-		stmt, err := s.prepared(ctx, what, size, func() string { return text(size) })
+		stmt, err := s.statement(ctx, what, size, func() string { return text(size) })
 		if err != nil {
 			return nil, err
 		}

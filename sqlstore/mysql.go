@@ -62,10 +62,14 @@ func (mysql) beyond(oldestFirst bool, boundAt int64, id any) (condition string, 
 	return "(bound_at < ? OR bound_at = ? AND id < ?)", []any{boundAt, boundAt, id}
 }
 
-// mysqlExecutor is a transaction: the store's own or the caller's.
-type mysqlExecutor interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+func (mysql) prepares() bool { return false }
+
+func (mysql) lock(prefix string) string {
+	return "SELECT sequence FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE"
+}
+
+func (mysql) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+	return s.loadParts(ctx, ledger, asked, " FOR UPDATE")
 }
 
 // append reads nothing. The update of the head is the comparison, and holds the
@@ -78,7 +82,7 @@ func (d mysql) append(ctx context.Context, s *Store, ledger uuid.UUID, expected 
 	if err != nil {
 		return s.certain(ctx, fmt.Errorf("append to ledger %s: %w", ledger, err))
 	}
-	return d.inTransaction(ctx, s, func(tx mysqlExecutor) error {
+	return d.inTransaction(ctx, s, func(tx executor) error {
 		if err := p.run(ctx, tx); err != nil {
 			return fmt.Errorf("append to ledger %s: %w", ledger, err)
 		}
@@ -162,7 +166,7 @@ func (d mysql) plan(prefix string, ledger uuid.UUID, expected credit.Head, b sto
 	return p, err
 }
 
-func (p mysqlPlan) run(ctx context.Context, tx mysqlExecutor) error {
+func (p mysqlPlan) run(ctx context.Context, tx executor) error {
 	moved, err := p.head.affected(ctx, tx)
 	if err != nil {
 		return err
@@ -186,7 +190,7 @@ func (p mysqlPlan) run(ctx context.Context, tx mysqlExecutor) error {
 }
 
 // unmoved tells why the head was not moved.
-func (p mysqlPlan) unmoved(ctx context.Context, tx mysqlExecutor) error {
+func (p mysqlPlan) unmoved(ctx context.Context, tx executor) error {
 	rows, err := tx.QueryContext(ctx, p.current, p.ledger)
 	if err != nil {
 		return fmt.Errorf("look for the ledger: %w", err)
@@ -224,7 +228,7 @@ type mysqlWrite struct {
 	rows       int64
 }
 
-func (w mysqlWrite) run(ctx context.Context, tx mysqlExecutor) error {
+func (w mysqlWrite) run(ctx context.Context, tx executor) error {
 	rows, err := w.affected(ctx, tx)
 	if err == nil && rows != w.rows {
 		err = fmt.Errorf("%s: %d rows instead of %d", w.what, rows, w.rows)
@@ -232,7 +236,7 @@ func (w mysqlWrite) run(ctx context.Context, tx mysqlExecutor) error {
 	return err
 }
 
-func (w mysqlWrite) affected(ctx context.Context, tx mysqlExecutor) (int64, error) {
+func (w mysqlWrite) affected(ctx context.Context, tx executor) (int64, error) {
 	result, err := tx.ExecContext(ctx, w.text, w.args...)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", w.what, err)
@@ -325,7 +329,10 @@ func mysqlChange(prefix string, rows int) string {
 // inTransaction runs f in a transaction and commits it. Every error is one of the
 // port's. It does without sql.Tx, whose commit does not end with the context:
 // a server that hangs would hold everybody who waits for the ledger.
-func (d mysql) inTransaction(ctx context.Context, s *Store, f func(tx mysqlExecutor) error) error {
+func (d mysql) inTransaction(ctx context.Context, s *Store, f func(tx executor) error) error {
+	if s.tx != nil {
+		return s.inTransaction(ctx, f)
+	}
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
 		return s.certain(ctx, err)

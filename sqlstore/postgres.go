@@ -56,6 +56,12 @@ func (postgres) beyond(oldestFirst bool, boundAt int64, id any) (condition strin
 	return "(bound_at, id) < (?, ?)", []any{boundAt, id}
 }
 
+func (postgres) prepares() bool { return false }
+
+func (postgres) lock(prefix string) string {
+	return "SELECT sequence FROM " + prefix + "ledgers WHERE id = ? FOR NO KEY UPDATE"
+}
+
 // check looks at one connection, because a pool's connections have the settings
 // of its data source name in common.
 func (d postgres) check(ctx context.Context, db *sqlx.DB) error {

@@ -22,12 +22,12 @@ type pgLoadedRow struct {
 
 // load reads everything with one statement, because each statement has a
 // snapshot of its own under READ COMMITTED, also in the caller's transaction.
-func (d postgres) load(ctx context.Context, on pgExecutor, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+func (d postgres) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
 	text, args, err := d.loadStatement(s, ledger, asked)
 	if err != nil {
 		return credit.Snapshot{}, err
 	}
-	rows, err := on.QueryContext(ctx, text, args...)
+	rows, err := s.base().QueryContext(ctx, text, args...)
 	if err != nil {
 		return credit.Snapshot{}, d.advised(err)
 	}
@@ -70,7 +70,7 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 	part := func(name, head, reseller, record string) {
 		q.text("SELECT '", name, "' AS part, ", head, ", ", reseller, ", ", record)
 	}
-	noHead, noReseller, noRecord := pgNothing("head", heads, pgHeadTypes), pgNothing("reseller", resellers, pgResellerTypes[1:]), pgNothing("record", records, pgRecordTypes[1:])
+	noHead, noReseller, noRecord := pgNothing("head", heads, pgHeadTypes), pgNothing("reseller", resellers, pgResellerTypes), pgNothing("record", records, pgRecordTypes)
 	part("head", pgNamed("head", "t", heads), noReseller, noRecord)
 	q.text(" FROM ", s.prefix, "ledgers AS t WHERE id = ", id)
 	for _, way := range []struct {
@@ -101,8 +101,19 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 	return q.sql.String(), q.args, nil
 }
 
-// pgHeadTypes are the types of ledgerColumns from the sequence on.
-var pgHeadTypes = []string{"bigint", "bytea", "bigint", "bigint", "bigint"}
+// The types of what is loaded: of ledgerColumns from the sequence on, and of
+// resellerColumns and recordColumns after the ledger.
+var (
+	pgHeadTypes = []string{"bigint", "bytea", "bigint", "bigint", "bigint"}
+
+	pgResellerTypes = []string{"uuid", "text", "bigint",
+		"text", "text", "text", "text", "bigint", "text", "bigint", "bigint"}
+
+	pgRecordTypes = []string{"bigint", "uuid", "text", "uuid", "text", "bigint",
+		"bigint", "bigint", "bigint", "bigint", "bigint", "bigint",
+		"text", "text", "text", "bytea", "text", "text", "bigint", "jsonb", "jsonb",
+		"bigint", "bigint", "bytea"}
+)
 
 // pgNamed selects columns under names of which sqlx makes a member of pgLoadedRow.
 func pgNamed(member, from string, columns []string) string {

@@ -54,6 +54,18 @@ func (sqlite) beyond(oldestFirst bool, boundAt int64, id any) (condition string,
 	return "(bound_at, id) < (?, ?)", []any{boundAt, id}
 }
 
+func (sqlite) prepares() bool { return true }
+
+// lock writes, so that the transaction has the lock of the writer; nothing else
+// is a lock here.
+func (sqlite) lock(prefix string) string {
+	return "UPDATE " + prefix + "ledgers SET sequence = sequence WHERE id = ? RETURNING 1"
+}
+
+func (sqlite) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+	return s.loadParts(ctx, ledger, asked, "")
+}
+
 // append moves the head first: the transaction then has the write lock before it
 // reads anything, so it cannot fail for having read something that is outdated.
 func (d sqlite) append(ctx context.Context, s *Store, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
@@ -61,7 +73,7 @@ func (d sqlite) append(ctx context.Context, s *Store, ledger uuid.UUID, expected
 	if err != nil {
 		return s.certain(ctx, fmt.Errorf("append to ledger %s: %w", ledger, err))
 	}
-	return s.inTransaction(ctx, func(tx *sqlx.Tx) error {
+	return s.inTransaction(ctx, func(tx executor) error {
 		if err := p.run(ctx, tx); err != nil {
 			return fmt.Errorf("append to ledger %s: %w", ledger, err)
 		}
@@ -91,14 +103,14 @@ func (d sqlite) plan(ctx context.Context, s *Store, ledger uuid.UUID, expected c
 	if m.err != nil {
 		return p, fmt.Errorf("%s: %w", p.head.what, m.err)
 	}
-	if p.head.stmt, err = s.prepared(ctx, p.head.what, 1, func() string {
+	if p.head.stmt, err = s.statement(ctx, p.head.what, 1, func() string {
 		return "UPDATE " + s.prefix + "ledgers SET sequence = ?, hash = ?, recorded_at = ?, granted = ?, allocated = ?" +
 			" WHERE id = ? AND sequence = ? AND hash = ?"
 	}); err != nil {
 		return p, err
 	}
 	p.exists = lookup{what: "look for the ledger", args: []any{id}}
-	if p.exists.stmt, err = s.prepared(ctx, p.exists.what, 1, func() string {
+	if p.exists.stmt, err = s.statement(ctx, p.exists.what, 1, func() string {
 		return "SELECT sequence FROM " + s.prefix + "ledgers WHERE id = ?"
 	}); err != nil {
 		return p, err
@@ -154,9 +166,9 @@ func (d sqlite) appendChange(args []any, ledger any, r *credit.Reseller) ([]any,
 	return append(append(args, values[fixedColumns:]...), values[0], values[1]), nil
 }
 
-func (p sqlitePlan) run(ctx context.Context, tx *sqlx.Tx) error {
+func (p sqlitePlan) run(ctx context.Context, tx executor) error {
 	// This is where a writer waits for the others, for as long as its context lets it.
-	moved, err := affected(tx.StmtxContext(ctx, p.head.stmt).ExecContext(ctx, p.head.args...))
+	moved, err := affected(p.head.stmt.on(ctx, tx).ExecContext(ctx, p.head.args...))
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.head.what, err)
 	}

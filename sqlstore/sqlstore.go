@@ -18,7 +18,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -32,9 +31,10 @@ import (
 // as the pool is open: make one for each pool and keep it.
 type Store struct {
 	db         *sqlx.DB
+	tx         Tx // nil unless made by WithTx
 	dialect    Dialect
 	prefix     string
-	statements statementCache
+	statements *statementCache
 }
 
 var _ store.Store = (*Store)(nil)
@@ -86,7 +86,7 @@ func New(db *sqlx.DB, dialect Dialect, options ...Option) (*Store, error) {
 	if db == nil || dialect == nil {
 		return nil, errors.New("sqlstore: a database and a dialect are needed")
 	}
-	s := &Store{db: db, dialect: dialect, prefix: defaultPrefix, statements: statementCache{known: map[statementKey]*sqlx.Stmt{}}}
+	s := &Store{db: db, dialect: dialect, prefix: defaultPrefix, statements: &statementCache{known: map[statementKey]*statement{}}}
 	for _, option := range options {
 		if err := option(s); err != nil {
 			return nil, err
@@ -98,41 +98,4 @@ func New(db *sqlx.DB, dialect Dialect, options ...Option) (*Store, error) {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
 	return s, nil
-}
-
-// statementKey names a statement: what it is, and its number of rows or values.
-type statementKey struct {
-	name string
-	size int
-}
-
-// statementCache holds the statements that were prepared, a number that is
-// bounded by the names and sizes in this package.
-type statementCache struct {
-	mu    sync.Mutex
-	known map[statementKey]*sqlx.Stmt
-}
-
-// prepared returns the statement of this name and size, whose text is made when
-// it is first asked for. It needs a connection for a moment, so it must not be
-// called while the caller holds one: the pool may have no other.
-func (s *Store) prepared(ctx context.Context, name string, size int, text func() string) (*sqlx.Stmt, error) {
-	key := statementKey{name, size}
-	s.statements.mu.Lock()
-	stmt := s.statements.known[key]
-	s.statements.mu.Unlock()
-	if stmt != nil {
-		return stmt, nil
-	}
-	stmt, err := s.db.PreparexContext(ctx, sqlx.Rebind(s.dialect.bind(), text()))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	s.statements.mu.Lock()
-	defer s.statements.mu.Unlock()
-	if earlier := s.statements.known[key]; earlier != nil {
-		return earlier, stmt.Close()
-	}
-	s.statements.known[key] = stmt
-	return stmt, nil
 }

@@ -22,8 +22,9 @@ type Checked struct {
 
 // Check replays the ledger from its first record: every record is decided again
 // by the rules and must come out the same, hash included; every key must lead to
-// its record; and head, figures and status of every stored reseller must be what
-// the records give. The first thing that is wrong is a *credit.CorruptError.
+// its record; no record may be after the head; and head, figures and status of
+// every stored reseller must be what the records give. The first thing that is
+// wrong is a *credit.CorruptError.
 //
 // It takes no lock, may run beside writers, and holds every reseller's figures,
 // but only a page of records, in memory. A reseller's profile and bound-at are
@@ -37,10 +38,17 @@ func (l *Ledger) Check(ctx context.Context) (Checked, error) {
 	if err := c.replay(ctx, head); err != nil {
 		return Checked{}, err
 	}
-	if err := c.resellers(ctx); err != nil {
+	resellers, err := c.resellers(ctx)
+	if err != nil {
 		return Checked{}, err
 	}
-	return Checked{Head: c.state.Head(), Records: c.state.Head().Sequence, Resellers: len(c.ids)}, nil
+	if err := c.strangers(ctx); err != nil {
+		return Checked{}, err
+	}
+	if err := c.beyond(ctx); err != nil {
+		return Checked{}, err
+	}
+	return Checked{Head: c.state.Head(), Records: c.state.Head().Sequence, Resellers: resellers}, nil
 }
 
 type checker struct {
@@ -112,16 +120,16 @@ func (c *checker) keys(ctx context.Context, page []credit.Record) error {
 }
 
 // resellers compares the stored resellers with what the records give, some at a
-// time, each lot at a head of its own.
-func (c *checker) resellers(ctx context.Context) error {
-	for from := 0; from < len(c.ids); from += credit.MaxPageSize {
-		lot := c.ids[from:min(from+credit.MaxPageSize, len(c.ids))]
+// time, each lot at a head of its own, and returns how many.
+func (c *checker) resellers(ctx context.Context) (checked int, err error) {
+	for checked < len(c.ids) { // replaying may find more
+		lot := c.ids[checked:min(checked+credit.MaxPageSize, len(c.ids))]
 		found, err := c.ledger.load(ctx, credit.ReadSet{Resellers: lot})
 		if err != nil {
-			return err
+			return checked, err
 		}
 		if err := c.replay(ctx, found.Head); err != nil {
-			return err
+			return checked, err
 		}
 		stored := make(map[uuid.UUID]credit.Reseller, len(found.Resellers))
 		for _, r := range found.Resellers {
@@ -132,15 +140,16 @@ func (c *checker) resellers(ctx context.Context) error {
 			have, ok := stored[id]
 			switch {
 			case !ok:
-				return c.corrupt("reseller %s is missing", id)
+				return checked, c.corrupt("reseller %s is missing", id)
 			case have.Status != want.Status || have.ExternalID != want.ExternalID:
-				return c.corrupt("reseller %s is stored as %s with external id %q; the records give %s and %q", id, have.Status, have.ExternalID, want.Status, want.ExternalID)
+				return checked, c.corrupt("reseller %s is stored as %s with external id %q; the records give %s and %q", id, have.Status, have.ExternalID, want.Status, want.ExternalID)
 			case !have.Allocated.Equal(want.Allocated) || !have.Used.Equal(want.Used):
-				return c.corrupt("reseller %s is stored with allocated %s, used %s; the records give %s and %s", id, have.Allocated, have.Used, want.Allocated, want.Used)
+				return checked, c.corrupt("reseller %s is stored with allocated %s, used %s; the records give %s and %s", id, have.Allocated, have.Used, want.Allocated, want.Used)
 			}
 		}
+		checked += len(lot)
 	}
-	return c.strangers(ctx)
+	return checked, nil
 }
 
 // strangers looks for stored resellers that no record added.
@@ -168,6 +177,22 @@ func (c *checker) strangers(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// beyond looks for records that the head does not reach.
+func (c *checker) beyond(ctx context.Context) error {
+	page, err := c.ledger.Records(ctx, credit.RecordQuery{After: c.state.Head().Sequence, NewestFirst: true, Limit: 1})
+	if err != nil || len(page.Items) == 0 {
+		return err
+	}
+	head, err := c.ledger.Head(ctx) // perhaps written since
+	if err != nil {
+		return err
+	}
+	if last := page.Items[0].Sequence; last > head.Sequence {
+		return &credit.CorruptError{Sequence: last, Problem: fmt.Sprintf("is after the head, which is record %d", head.Sequence)}
+	}
+	return nil
 }
 
 func (c *checker) corrupt(format string, args ...any) error {

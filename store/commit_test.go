@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/memstore"
 	"github.com/resellerkit/credit/store"
 )
 
@@ -756,5 +757,32 @@ func TestOnCommitCountsWhatHappened(t *testing.T) {
 		assert.Equal(t, 3*time.Second, reports[0].Duration)
 		require.ErrorIs(t, reports[0].Err, errFinal)
 		assert.Zero(t, reports[0].Records)
+	})
+}
+
+func TestASlowLedgerHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &hooked{Store: memstore.New()}
+		hold := make(chan struct{})
+		s.append = func(_ context.Context, _ credit.Head, batch store.Batch, next func() error) error {
+			if batch.Records[0].Operator == "slow" {
+				<-hold
+			}
+			return next()
+		}
+		memory := store.NewMemory(1)
+		var ledgers []*store.Ledger
+		for n := range 2 {
+			l, err := store.Open(t.Context(), s, credit.Distributor{ID: id(10 + n), Name: "Acme", Currency: "USD"}, store.Options{Memory: memory})
+			require.NoError(t, err)
+			ledgers = append(ledgers, l)
+		}
+		go func() { _, _ = ledgers[0].Grant(t.Context(), credit.Grant{Amount: amt("1"), Operator: "slow"}) }()
+		synctest.Wait()
+		_, err := ledgers[1].Grant(t.Context(), credit.Grant{Amount: amt("1")})
+		require.NoError(t, err)
+		close(hold)
+		synctest.Wait()
 	})
 }

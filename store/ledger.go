@@ -223,6 +223,9 @@ func page[T any](ctx context.Context, limit int, list func(context.Context, int)
 	if err != nil {
 		return credit.Page[T]{}, err
 	}
+	if len(items) == 0 {
+		return credit.Page[T]{Items: []T{}}, nil // not null in JSON
+	}
 	if len(items) <= limit {
 		return credit.Page[T]{Items: items}, nil
 	}

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"math"
 	"strings"
@@ -228,4 +229,19 @@ func TestAnErrorOfTheStoreIsNeverARefusal(t *testing.T) {
 	unmatched(t, err)
 	assert.Equal(t, "internal", credit.Code(err))
 	assert.Equal(t, 1, strings.Count(err.Error(), failure.Error()))
+}
+
+func TestAnEmptyPageIsAnEmptyListInJSON(t *testing.T) {
+	t.Parallel()
+	b := newBook(t, store.Options{})
+	records, err := b.Records(t.Context(), credit.RecordQuery{ResellerID: uuid.Max})
+	require.NoError(t, err)
+	text, err := json.Marshal(records)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"items":[]}`, string(text))
+	resellers, err := b.Resellers(t.Context(), credit.ResellerQuery{Statuses: []credit.Status{credit.StatusClosed}})
+	require.NoError(t, err)
+	text, err = json.Marshal(resellers)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"items":[]}`, string(text))
 }

@@ -39,6 +39,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -265,18 +266,18 @@ func (s *Server) awaitReload(t testing.TB, value string) {
 
 func (s *Server) ballast() string { return filepath.Join(s.dir, "ballast") }
 
-// FillDisk leaves no space on the disk of a server that OnSmallDisk started.
-func (s *Server) FillDisk(t testing.TB) {
+// FillDisk leaves so many bytes on the disk of a server that OnSmallDisk started.
+func (s *Server) FillDisk(t testing.TB, spare int64) {
 	t.Helper()
 	file, err := os.OpenFile(s.ballast(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	written, block := 0, make([]byte, 1<<20)
+	written, block := int64(0), make([]byte, 1<<20)
 	for len(block) > 0 {
 		n, err := file.Write(block)
-		written += n
+		written += int64(n)
 		switch {
 		case errors.Is(err, syscall.ENOSPC):
 			block = block[:len(block)/2]
@@ -286,6 +287,9 @@ func (s *Server) FillDisk(t testing.TB) {
 			s.FreeDisk(t)
 			t.Fatalf("the disk of %s is not small", s.dir)
 		}
+	}
+	if err := file.Truncate(max(0, written-spare)); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -300,6 +304,9 @@ func (s *Server) FreeDisk(t testing.TB) {
 
 // begin starts a server with a supervisor, in a new folder of the parent.
 func begin(name, parent, size string) (*Server, error) {
+	if !slices.Contains(Names(), name) {
+		return nil, fmt.Errorf("the servers are %s", strings.Join(Names(), ", "))
+	}
 	_, here, _, _ := runtime.Caller(0)
 	script := filepath.Join(filepath.Dir(filepath.Dir(here)), "servers.sh")
 	if _, err := os.Stat(script); err != nil {

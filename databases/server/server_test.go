@@ -347,7 +347,7 @@ func TestADiskCanBeFilled(t *testing.T) {
 			s = OnSmallDisk(t, name)
 			db := open(t, name, s.DSN())
 			require.NoError(t, exec1(t, db, "CREATE TABLE big (n int PRIMARY KEY, s text)"))
-			s.FillDisk(t)
+			s.FillDisk(t, 1<<20)
 			kept, value := 0, strings.Repeat("0123456789", 1000)
 			insert := func(n int) error {
 				return exec1(t, db, fmt.Sprintf("INSERT INTO big VALUES (%d, '%s')", n, value))
@@ -359,8 +359,12 @@ func TestADiskCanBeFilled(t *testing.T) {
 			}
 			kept--
 			t.Logf("full after %d rows: %v", kept, err)
+			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+			t.Logf("%s", log)
 			s.FreeDisk(t)
+			begun := time.Now()
 			s.Restart(t)
+			t.Log(time.Since(begun))
 			eventually(t, "the server writes again", func() bool { return insert(1_000_000) == nil })
 			assert.Equal(t, strconv.Itoa(kept), ask(t, db, "SELECT count(*) FROM big WHERE n < "+strconv.Itoa(kept)))
 		})

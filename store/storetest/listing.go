@@ -127,9 +127,12 @@ var resellersClauses = []clause{
 			b.enter(copyOf(batches[i]))
 		}
 		errs := make([]error, len(batches))
-		done := make(chan struct{})
+		begin, done := make(chan struct{}), make(chan struct{})
+		beginOnce := sync.OnceFunc(func() { close(begin) })
+		defer beginOnce()
 		writer.Go(func() {
 			defer close(done)
+			<-begin
 			for i := range batches {
 				for again := true; again; again = store.Retryable(errs[i]) {
 					errs[i] = s.Append(t.Context(), b.distributor.ID, heads[i], copyOf(batches[i]))
@@ -143,6 +146,7 @@ var resellersClauses = []clause{
 			default:
 			}
 			page, err := second.Resellers(t.Context(), b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Limit: 10}, store.ResellerPosition{})
+			beginOnce()
 			if store.Retryable(err) {
 				continue
 			}

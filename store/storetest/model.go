@@ -55,7 +55,8 @@ type failure struct {
 	trace   trace
 }
 
-// shrink leaves out operations for as long as what is left still fails.
+// shrink leaves out operations for as long as what is left still fails, and there
+// is patience left.
 func shrink(ops []operation, failed *failure, run func([]operation) *failure) ([]operation, *failure) {
 	keep := func(shorter []operation) bool {
 		f := run(shorter)
@@ -65,17 +66,22 @@ func shrink(ops []operation, failed *failure, run func([]operation) *failure) ([
 		ops, failed = shorter[:min(len(shorter), f.at+1)], f
 		return true
 	}
-	tries := 600
+	const patience = 20 * time.Second
+	start, most := time.Now(), 1000
+	more := func() bool { most--; return most > 0 && time.Since(start) < patience }
 	keep(ops[:min(len(ops), failed.at+1)])
-	for size := len(ops) / 2; size > 0; size /= 2 {
-		for from := 0; from+size <= len(ops) && tries > 0; tries-- {
-			if !keep(append(slices.Clone(ops[:from]), ops[from+size:]...)) {
-				from += size
+	leaveOut := func() {
+		for size := max(1, len(ops)/2); size > 0; size /= 2 {
+			for from := 0; from+size <= len(ops) && more(); {
+				if !keep(append(slices.Clone(ops[:from]), ops[from+size:]...)) {
+					from += size
+				}
 			}
 		}
 	}
+	leaveOut()
 	for i := range ops {
-		for j := 0; i < len(ops) && j < len(ops[i].bulk) && tries > 0; tries-- {
+		for j := 0; i < len(ops) && j < len(ops[i].bulk) && more(); {
 			shorter := slices.Clone(ops)
 			shorter[i].bulk = slices.Delete(slices.Clone(shorter[i].bulk), j, j+1)
 			if !keep(shorter) {
@@ -83,19 +89,31 @@ func shrink(ops []operation, failed *failure, run func([]operation) *failure) ([
 			}
 		}
 	}
+	// Simpler operations, which may need fewer others before them.
 	for i := range ops {
-		for j := -1; i < len(ops) && j < len(ops[i].bulk) && tries > 0; j++ {
-			shorter := slices.Clone(ops)
-			if j < 0 {
-				shorter[i].command = bare(ops[i].command)
-			} else {
-				shorter[i].bulk = slices.Clone(ops[i].bulk)
-				shorter[i].bulk[j].command = bare(ops[i].bulk[j].command)
+		for j := -1; i < len(ops) && j < len(ops[i].bulk); j++ {
+			for _, simpler := range []func(*operation){
+				func(o *operation) { o.command = bare(o.command) },
+				func(o *operation) { o.slot = min(o.slot, 0) },
+				func(o *operation) { o.engine = 0 },
+			} {
+				shorter := slices.Clone(ops)
+				if j < 0 {
+					simpler(&shorter[i])
+				} else {
+					shorter[i].bulk = slices.Clone(ops[i].bulk)
+					simpler(&shorter[i].bulk[j])
+				}
+				if more() {
+					keep(shorter)
+				}
+				if i >= len(ops) || j >= len(ops[i].bulk) {
+					break
+				}
 			}
-			keep(shorter)
-			tries--
 		}
 	}
+	leaveOut()
 	return ops, failed
 }
 

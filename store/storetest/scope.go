@@ -128,7 +128,7 @@ var loadClauses = []clause{
 		s, b := h.started(t)
 		second := h.second(t, s)
 		asked := credit.ReadSet{Resellers: []uuid.UUID{b.reseller(0), b.reseller(1), b.reseller(2)}, Keys: []string{"late-0", "late-25", "late-50", "late-75", "late-99"}}
-		var readers sync.WaitGroup
+		var began, readers sync.WaitGroup
 		over, done := context.WithCancel(t.Context())
 		defer done()
 		for i := range 4 {
@@ -136,11 +136,15 @@ var loadClauses = []clause{
 			if i%2 == 1 {
 				on = second
 			}
+			began.Add(1)
 			readers.Go(func() {
+				begin := sync.OnceFunc(began.Done)
+				defer begin()
 				var last int64
 				for more := true; more; {
 					more = over.Err() == nil // one more after the last write
 					found, err := on.Load(t.Context(), b.distributor.ID, asked)
+					begin()
 					if store.Retryable(err) {
 						continue
 					}
@@ -162,6 +166,7 @@ var loadClauses = []clause{
 				}
 			})
 		}
+		within(t, time.Minute, "the first reads", began.Wait)
 		for i := range 100 {
 			b.write(t, s, credit.Allocation{ResellerID: b.reseller(i % 3), Amount: units(2), Key: fmt.Sprintf("late-%d", i)},
 				credit.Repossession{ResellerID: b.reseller((i + 1) % 3), Amount: units(1)})
@@ -266,7 +271,7 @@ var visibilityClauses = []clause{
 		var mu sync.Mutex
 		acknowledged := b.head.Sequence
 		seen := func() int64 { mu.Lock(); defer mu.Unlock(); return acknowledged }
-		var readers sync.WaitGroup
+		var began, readers sync.WaitGroup
 		over, done := context.WithCancel(t.Context())
 		defer done()
 		for i := range 4 {
@@ -274,11 +279,15 @@ var visibilityClauses = []clause{
 			if i%2 == 1 {
 				on = second
 			}
+			began.Add(1)
 			readers.Go(func() {
+				begin := sync.OnceFunc(began.Done)
+				defer begin()
 				for more := true; more; {
 					more = over.Err() == nil
 					least := seen()
 					newest, err := on.Records(t.Context(), b.distributor.ID, credit.RecordQuery{NewestFirst: true, Limit: 1})
+					begin()
 					if store.Retryable(err) {
 						continue
 					}
@@ -288,6 +297,7 @@ var visibilityClauses = []clause{
 				}
 			})
 		}
+		within(t, time.Minute, "the first reads", began.Wait)
 		for i := range 100 {
 			b.write(t, s, credit.Usage{ResellerID: b.reseller(i % 3), Amount: units(1)})
 			mu.Lock()

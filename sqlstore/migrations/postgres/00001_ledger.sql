@@ -108,6 +108,49 @@ CREATE TABLE {{schema}}{{prefix}}keys (
     CONSTRAINT {{prefix}}keys_record FOREIGN KEY (ledger, sequence) REFERENCES {{schema}}{{prefix}}records (ledger, sequence)
 );
 
+-- The rows that an append sends, all of them as one parameter. The types are apart from the tables so that a column
+-- that a later step adds to a table does not change what a running program must send.
+CREATE TYPE {{schema}}{{prefix}}reseller_row AS (
+    id          uuid,
+    external_id text,
+    bound_at    bigint,
+    name        text,
+    email       text,
+    mobile      text,
+    remark      text,
+    customers   bigint,
+    status      text,
+    allocated   bigint,
+    used        bigint
+);
+
+CREATE TYPE {{schema}}{{prefix}}record_row AS (
+    sequence         bigint,
+    id               uuid,
+    kind             text,
+    reseller         uuid,
+    external_id      text,
+    amount           bigint,
+    allocated_before bigint,
+    used_before      bigint,
+    allocated_after  bigint,
+    used_after       bigint,
+    pool_granted     bigint,
+    pool_allocated   bigint,
+    operator         text,
+    remark           text,
+    idempotency_key  text,
+    fingerprint      bytea,
+    reference        text,
+    customer         text,
+    corrects         bigint,
+    metadata         jsonb,
+    changed          jsonb,
+    occurred_at      bigint,
+    recorded_at      bigint,
+    hash             bytea
+);
+
 -- +goose StatementBegin
 CREATE FUNCTION {{schema}}{{prefix}}records_fixed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,0 +1,105 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+
+	"github.com/resellerkit/credit/store"
+)
+
+// Tx is a transaction of the caller's: what *sql.Tx and *sqlx.Tx have in common.
+type Tx interface {
+	executor
+}
+
+// WithTx returns the store inside a transaction of the caller's on the same
+// database, for [store.Ledger.On]:
+//
+//	tx, err := db.BeginTx(ctx, nil)
+//	_, err = tx.ExecContext(ctx, "INSERT INTO orders …")
+//	_, err = ledger.On(s.WithTx(tx)).Allocate(ctx, allocation)
+//	err = tx.Commit()
+//
+// What the ledger writes takes effect when the caller commits, and not at all if
+// the caller rolls back. From its first command on, the transaction holds the
+// ledger, and everybody else who writes to it waits until the transaction ends: do
+// it late, and end soon.
+//
+// Nothing is retried inside the transaction. Every failure of the database is a
+// [*TxError], after which the transaction is to be rolled back; it says whether
+// running it again may help. On PostgreSQL and MySQL, READ COMMITTED is the
+// isolation that does not make it fail for what it read before; on SQLite the
+// transaction should begin as a writer (_txlock=immediate, which [SQLiteDSN] has).
+// A refusal by a rule leaves the transaction as it was.
+func (s *Store) WithTx(tx Tx) store.Store {
+	inside := *s
+	inside.tx = tx
+	return &inside
+}
+
+// TxError is a failure of the database inside a transaction of the caller's, who
+// has to roll it back.
+type TxError struct {
+	// Temporary: the transaction met another one, or a lost connection, and running
+	// all of it again may succeed.
+	Temporary bool
+	// Err is what the database or the driver said.
+	Err error
+}
+
+func (e *TxError) Error() string {
+	if e.Temporary {
+		return fmt.Sprintf("the caller's transaction met another one or has read before it (use READ COMMITTED; on SQLite begin it as a writer):"+
+			" roll it back and run it again: %v", e.Err)
+	}
+	return fmt.Sprintf("the caller's transaction cannot be used, roll it back: %v", e.Err)
+}
+
+// Unwrap returns what the database or the driver said.
+func (e *TxError) Unwrap() error { return e.Err }
+
+// base is what single statements run on.
+func (s *Store) base() executor {
+	if s.tx != nil {
+		return s.tx
+	}
+	return s.db
+}
+
+// lock holds the ledger for the rest of the caller's transaction, so that what is
+// then read is current and stays so.
+func (s *Store) lock(ctx context.Context, ledger any) error {
+	stmt, err := s.statement(ctx, "lock the ledger", 1, func() string { return s.dialect.lock(s.prefix) })
+	if err != nil {
+		return err
+	}
+	rows, err := stmt.on(ctx, s.tx).QueryContext(ctx, ledger)
+	if err != nil {
+		return fmt.Errorf("lock the ledger: %w", err)
+	}
+	defer func() { _ = rows.Close() }() // the second time does nothing
+	for rows.Next() {
+	}
+	return errors.Join(rows.Err(), rows.Close())
+}
+
+// savepoint runs f in the caller's transaction, which is as before if it fails.
+func (s *Store) savepoint(ctx context.Context, f func(executor) error) error {
+	if _, err := s.tx.ExecContext(ctx, "SAVEPOINT credit_append"); err != nil {
+		return err
+	}
+	if err := f(s.tx); err != nil {
+		if _, back := s.tx.ExecContext(context.WithoutCancel(ctx), "ROLLBACK TO SAVEPOINT credit_append"); back != nil {
+			return fmt.Errorf("%w: %w", back, err)
+		}
+		return err
+	}
+	_, err := s.tx.ExecContext(ctx, "RELEASE SAVEPOINT credit_append")
+	return err
+}
+
+func temporaryInTx(d Dialect, err error) bool {
+	return errors.Is(err, driver.ErrBadConn) || d.class(err) != failed
+}

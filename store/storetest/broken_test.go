@@ -1,0 +1,642 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
+	"github.com/stretchr/testify/require"
+
+	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/memstore"
+	"github.com/resellerkit/credit/store"
+)
+
+// brokenVariable names the broken store that a process of this test is to run the
+// suite on.
+const brokenVariable = "CREDIT_TEST_BROKEN_STORE"
+
+// TestBrokenStores runs the suite on stores that each break the port in one way,
+// in processes of their own, and expects it to fail where it should. A process
+// runs only the tests named here, but the first one all, on a store that is whole.
+func TestBrokenStores(t *testing.T) {
+	t.Parallel()
+	if name := os.Getenv(brokenVariable); name != "" {
+		Run(t, brokenStores[name].harness())
+		return
+	}
+	for name, b := range brokenStores {
+		for _, path := range b.fails {
+			t.Run(name+" fails "+path, func(t *testing.T) {
+				t.Parallel()
+				pattern := "^TestBrokenStores$"
+				for part := range strings.SplitSeq(path, "/") {
+					pattern += "/^" + strings.ReplaceAll(part, " ", "_") + "$"
+				}
+				executable, err := os.Executable()
+				require.NoError(t, err)
+				command := exec.CommandContext(t.Context(), executable, "-test.run="+pattern, "-test.v", "-test.timeout=3m") //nolint:gosec // this very program
+				command.Env = append(os.Environ(), brokenVariable+"="+name)
+				output, err := command.CombinedOutput()
+				if b.wrap == nil {
+					require.NoError(t, err, "the suite passes on a store that is whole:\n%s", output)
+				} else {
+					require.Error(t, err, "the suite must fail:\n%s", output)
+				}
+				last := "TestBrokenStores/" + strings.ReplaceAll(path, " ", "_")
+				if b.wrap == nil {
+					require.Contains(t, string(output), "--- PASS: "+last)
+					return
+				}
+				require.Contains(t, string(output), "--- FAIL: "+last, "a panic is no finding")
+				if part, ok := strings.CutPrefix(path, "port/"); ok {
+					name, _, _ := strings.Cut(part, "/")
+					require.Contains(t, string(output), "BROKEN, "+name+": ", "the failure says which rule is broken")
+				}
+			})
+		}
+	}
+}
+
+// brokenStore is a way to break a store, and the tests that must fail.
+type brokenStore struct {
+	wrap   func(*memstore.Store) store.Store
+	reopen func(store.Store) store.Store
+	fails  []string
+}
+
+func (b brokenStore) harness() Harness {
+	return Harness{Sequences: 8, Histories: 8,
+		Open: func(testing.TB) store.Store {
+			if b.wrap == nil {
+				return memstore.New()
+			}
+			return b.wrap(memstore.New())
+		},
+		Reopen: func(_ testing.TB, s store.Store) store.Store {
+			if b.reopen != nil {
+				return b.reopen(s)
+			}
+			return s
+		},
+	}
+}
+
+// deviant is a store some of whose methods do something else.
+type deviant struct {
+	*memstore.Store
+	create    func(context.Context, credit.Distributor) (credit.Distributor, error)
+	load      func(context.Context, uuid.UUID, credit.ReadSet) (credit.Snapshot, error)
+	append    func(context.Context, uuid.UUID, credit.Head, store.Batch) error
+	resellers func(context.Context, uuid.UUID, credit.ResellerQuery, store.ResellerPosition) ([]credit.Reseller, error)
+	records   func(context.Context, uuid.UUID, credit.RecordQuery) ([]credit.Record, error)
+}
+
+func (d *deviant) Create(ctx context.Context, of credit.Distributor) (credit.Distributor, error) {
+	if d.create != nil {
+		return d.create(ctx, of)
+	}
+	return d.Store.Create(ctx, of)
+}
+
+func (d *deviant) Load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+	if d.load != nil {
+		return d.load(ctx, ledger, asked)
+	}
+	return d.Store.Load(ctx, ledger, asked)
+}
+
+func (d *deviant) Append(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+	if d.append != nil {
+		return d.append(ctx, ledger, expected, b)
+	}
+	return d.Store.Append(ctx, ledger, expected, b)
+}
+
+func (d *deviant) Resellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
+	if d.resellers != nil {
+		return d.resellers(ctx, ledger, q, after)
+	}
+	return d.Store.Resellers(ctx, ledger, q, after)
+}
+
+func (d *deviant) Records(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
+	if d.records != nil {
+		return d.records(ctx, ledger, q)
+	}
+	return d.Store.Records(ctx, ledger, q)
+}
+
+// batches changes what is appended.
+func batches(change func(*store.Batch)) func(*memstore.Store) store.Store {
+	return func(s *memstore.Store) store.Store {
+		return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+			b = copyOf(b)
+			change(&b)
+			return s.Append(ctx, ledger, expected, b)
+		}}
+	}
+}
+
+// reads changes what is read.
+func reads(record func(*credit.Record), reseller func(*credit.Reseller)) func(*memstore.Store) store.Store {
+	return func(s *memstore.Store) store.Store {
+		all := func(records []credit.Record, resellers []credit.Reseller) {
+			for i := range records {
+				record(&records[i])
+			}
+			for i := range resellers {
+				reseller(&resellers[i])
+			}
+		}
+		return &deviant{Store: s,
+			load: func(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+				found, err := s.Load(ctx, ledger, asked)
+				all(found.Records, found.Resellers)
+				return found, err
+			},
+			resellers: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
+				page, err := s.Resellers(ctx, ledger, q, after)
+				all(nil, page)
+				return page, err
+			},
+			records: func(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
+				page, err := s.Records(ctx, ledger, q)
+				all(page, nil)
+				return page, err
+			},
+		}
+	}
+}
+
+func noRecord(*credit.Record)     {}
+func noReseller(*credit.Reseller) {}
+
+// amounts changes every amount that is read.
+func amounts(change func(decimal.Decimal) decimal.Decimal) func(*memstore.Store) store.Store {
+	return reads(func(r *credit.Record) {
+		for _, d := range []*decimal.Decimal{&r.Amount, &r.Before.Allocated, &r.Before.Used, &r.After.Allocated, &r.After.Used, &r.Pool.Granted, &r.Pool.Allocated} {
+			*d = change(*d)
+		}
+	}, func(r *credit.Reseller) { r.Allocated, r.Used = change(r.Allocated), change(r.Used) })
+}
+
+// times changes every time that is read.
+func times(change func(time.Time) time.Time) func(*memstore.Store) store.Store {
+	return reads(func(r *credit.Record) { r.OccurredAt, r.RecordedAt = change(r.OccurredAt), change(r.RecordedAt) },
+		func(r *credit.Reseller) { r.BoundAt = change(r.BoundAt) })
+}
+
+// collated treats keys, or external ids, as equal that a collation takes for equal.
+func collated(fold func(string) string, keys bool) func(*memstore.Store) store.Store {
+	return func(s *memstore.Store) store.Store {
+		var mu sync.Mutex
+		kept := map[string]string{} // folded: as written first
+		known := func(text string) string {
+			if first, ok := kept[fold(text)]; ok {
+				return first
+			}
+			return text
+		}
+		return &deviant{Store: s,
+			load: func(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				of := &asked.ExternalIDs
+				if keys {
+					of = &asked.Keys
+				}
+				*of = slices.Clone(*of)
+				for i, text := range *of {
+					(*of)[i] = known(text)
+				}
+				return s.Load(ctx, ledger, asked)
+			},
+			append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if keys {
+					for _, r := range b.Records {
+						if r.Key != "" && known(r.Key) != r.Key {
+							return store.ErrMoved
+						}
+					}
+				}
+				err := s.Append(ctx, ledger, expected, b)
+				if err == nil && keys {
+					for _, r := range b.Records {
+						kept[fold(r.Key)] = r.Key
+					}
+				} else if err == nil {
+					for _, r := range b.Added {
+						kept[fold(r.ExternalID)] = r.ExternalID
+					}
+				}
+				return err
+			},
+		}
+	}
+}
+
+var brokenStores = map[string]brokenStore{
+	"a store that is whole": {fails: []string{"port", "model", "histories", "contention", "faults"}},
+	"compares only the sequence": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				if found, err := s.Load(ctx, ledger, credit.ReadSet{}); err == nil && found.Head.Sequence == expected.Sequence {
+					expected = found.Head
+				}
+				return s.Append(ctx, ledger, expected, b)
+			}}
+		},
+		fails: []string{"port/rule 4/the same sequence with another hash is ErrMoved", "port/rule 4/the first record needs the genesis hash"},
+	},
+	"compares nothing": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				b = copyOf(b)
+				for {
+					found, err := s.Load(ctx, ledger, credit.ReadSet{})
+					if err != nil {
+						return err
+					}
+					for i := range b.Records {
+						b.Records[i].Sequence = found.Head.Sequence + 1 + int64(i)
+					}
+					if err := s.Append(ctx, ledger, found.Head, b); !errors.Is(err, store.ErrMoved) || found.Head.Sequence == expected.Sequence {
+						return err
+					}
+				}
+			}}
+		},
+		fails: []string{"port/rule 4/a head that moved on is ErrMoved", "contention/one hot pool, two engines", "histories"},
+	},
+	"keeps the caller's maps": {
+		wrap: func(s *memstore.Store) store.Store {
+			var mu sync.Mutex
+			kept := map[uuid.UUID]map[string]string{}
+			d, _ := reads(func(r *credit.Record) {
+				mu.Lock()
+				defer mu.Unlock()
+				if m := kept[r.ID]; m != nil {
+					r.Metadata = maps.Clone(m)
+				}
+			}, noReseller)(s).(*deviant)
+			d.append = func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, r := range b.Records {
+					kept[r.ID] = r.Metadata
+				}
+				return s.Append(ctx, ledger, expected, b)
+			}
+			return d
+		},
+		fails: []string{"port/rule 8/a batch that was handed over is the caller's again"},
+	},
+	"returns its own maps": {
+		wrap: func(s *memstore.Store) store.Store {
+			var mu sync.Mutex
+			own := map[uuid.UUID]map[string]string{}
+			return reads(func(r *credit.Record) {
+				mu.Lock()
+				defer mu.Unlock()
+				if own[r.ID] == nil {
+					own[r.ID] = r.Metadata
+				}
+				r.Metadata = own[r.ID]
+			}, noReseller)(s)
+		},
+		fails: []string{"port/rule 8/what was returned is the caller's"},
+	},
+	"changes the batch it is given": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				err := s.Append(ctx, ledger, expected, b)
+				slices.Reverse(b.Records)
+				return err
+			}}
+		},
+		fails: []string{"port/rule 8/a batch that was handed over is not changed"},
+	},
+	"loses the last record of a batch": {
+		wrap: batches(func(b *store.Batch) {
+			if len(b.Records) > 1 {
+				b.Records = b.Records[:len(b.Records)-1]
+			}
+		}),
+		fails: []string{"port/rule 3/all of a batch is written", "model"},
+	},
+	"forgets changed resellers": {
+		wrap:  batches(func(b *store.Batch) { b.Changed = nil }),
+		fails: []string{"port/rule 3/all of a batch is written", "port/rule 3/a changed reseller that does not exist writes nothing", "model", "histories", "contention/one hot pool, one engine"},
+	},
+	"is not atomic": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				for i, r := range b.Records {
+					part := store.Batch{Records: []credit.Record{r}}
+					if i == len(b.Records)-1 {
+						part.Added, part.Changed = b.Added, b.Changed
+					}
+					if err := s.Append(ctx, ledger, expected, part); err != nil {
+						return err
+					}
+					expected = part.Head()
+				}
+				return nil
+			}}
+		},
+		fails: []string{"port/rule 3/a key twice in one batch writes nothing", "port/rule 3/a changed reseller that does not exist writes nothing",
+			"port/rule 3/an external id that exists writes nothing", "port/rule 4/a key that is taken is ErrMoved, though the head is the expected one"},
+	},
+	"folds the case of keys":         {wrap: collated(strings.ToLower, true), fails: []string{"port/rule 7/keys", "model"}},
+	"trims keys":                     {wrap: collated(strings.TrimSpace, true), fails: []string{"port/rule 7/keys"}},
+	"folds the case of external ids": {wrap: collated(strings.ToLower, false), fails: []string{"port/rule 7/external ids", "model"}},
+	"forgets to check keys": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				err := s.Append(ctx, ledger, expected, b)
+				if found, _ := s.Load(ctx, ledger, credit.ReadSet{}); errors.Is(err, store.ErrMoved) && found.Head.Hash == expected.Hash {
+					b = copyOf(b)
+					for i := range b.Records {
+						b.Records[i].Key = ""
+					}
+					return s.Append(ctx, ledger, expected, b)
+				}
+				return err
+			}}
+		},
+		fails: []string{"port/rule 4/a key that is taken is ErrMoved, though the head is the expected one", "contention/one key from all at once happens once", "model", "histories"},
+	},
+	"has one space of keys for all ledgers": {
+		wrap: func(s *memstore.Store) store.Store {
+			var mu sync.Mutex
+			owner := map[string]uuid.UUID{}
+			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, r := range b.Records {
+					if of, taken := owner[r.Key]; r.Key != "" && taken && of != ledger {
+						return store.ErrMoved
+					}
+				}
+				for _, r := range b.Records {
+					owner[r.Key] = ledger
+				}
+				return s.Append(ctx, ledger, expected, b)
+			}}
+		},
+		fails: []string{"port/rule 1/two ledgers with the same reseller ids, keys and external ids"},
+	},
+	"finds the resellers of every ledger": {
+		wrap: func(s *memstore.Store) store.Store {
+			var mu sync.Mutex
+			var ledgers []uuid.UUID
+			return &deviant{Store: s,
+				create: func(ctx context.Context, d credit.Distributor) (credit.Distributor, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					ledgers = append(ledgers, d.ID)
+					return s.Create(ctx, d)
+				},
+				load: func(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					found, err := s.Load(ctx, ledger, asked)
+					for _, other := range ledgers {
+						if more, moreErr := s.Load(ctx, other, asked); other != ledger && moreErr == nil {
+							found.Resellers = append(found.Resellers, more.Resellers...)
+						}
+					}
+					return found, err
+				},
+			}
+		},
+		fails: []string{"port/rule 1/nothing of another ledger is found"},
+	},
+	"orders ties the same way both ways": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, resellers: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
+				page, err := s.Resellers(ctx, ledger, q, after)
+				if !q.OldestFirst {
+					slices.SortStableFunc(page, func(a, b credit.Reseller) int {
+						if c := b.BoundAt.Compare(a.BoundAt); c != 0 {
+							return c
+						}
+						return strings.Compare(string(a.ID[:]), string(b.ID[:]))
+					})
+				}
+				return page, err
+			}}
+		},
+		fails: []string{"port/Resellers/newest first is oldest first reversed", "port/Resellers/pages of every size, in both orders, ties by id"},
+	},
+	"begins a page with the last one of the page before": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, resellers: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
+				if after.ID != uuid.Nil && q.OldestFirst {
+					after.ID[15]--
+				}
+				return s.Resellers(ctx, ledger, q, after)
+			}}
+		},
+		fails: []string{"port/Resellers/strictly after any position, be there a reseller or not"},
+	},
+	"lists closed resellers always": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, resellers: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
+				q.Statuses = append(slices.Clone(q.Statuses), credit.StatusClosed)
+				return s.Resellers(ctx, ledger, q, after)
+			}}
+		},
+		fails: []string{"port/Resellers/every choice of statuses", "model"},
+	},
+	"takes before as included": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, records: func(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
+				if q.Before > 0 {
+					q.Before++
+				}
+				return s.Records(ctx, ledger, q)
+			}}
+		},
+		fails: []string{"port/Records/every combination of filters, orders and limits"},
+	},
+	"keeps milliseconds":   {wrap: times(func(at time.Time) time.Time { return at.Truncate(time.Millisecond) }), fails: []string{"port/rule 6/times from year 1 to 9999, in microseconds"}},
+	"returns local times":  {wrap: times(func(at time.Time) time.Time { return at.In(time.FixedZone("CET", 3600)) }), fails: []string{"port/rule 6/every kind of record", "model"}},
+	"keeps 32-bit seconds": {wrap: times(func(at time.Time) time.Time { return time.Unix(int64(int32(at.Unix())), int64(at.Nanosecond())).UTC() }), fails: []string{"port/rule 6/times from year 1 to 9999, in microseconds"}}, //nolint:gosec // on purpose
+	"keeps floats": {wrap: amounts(func(d decimal.Decimal) decimal.Decimal {
+		f, _ := strconv.ParseFloat(d.String(), 64)
+		v, _ := decimal.NewFromString(strconv.FormatFloat(f, 'f', 6, 64))
+		return v
+	}), fails: []string{"port/rule 6/amounts that a binary fraction or 15 digits cannot hold"}},
+	"returns amounts in another form": {wrap: amounts(func(d decimal.Decimal) decimal.Decimal { return decimal.RequireFromString(d.String()) }), fails: []string{"port/rule 6/every kind of record"}},
+	"returns empty maps": {wrap: reads(func(r *credit.Record) {
+		if r.Metadata == nil {
+			r.Metadata = map[string]string{}
+		}
+	}, noReseller), fails: []string{"port/rule 6/nil for what is empty"}},
+	"cuts texts at 255 bytes": {wrap: reads(func(r *credit.Record) { r.Remark = r.Remark[:min(255, len(r.Remark))] }, noReseller), fails: []string{"port/rule 6/every text at its full length, in characters of four bytes"}},
+	"trims names":             {wrap: reads(noRecord, func(r *credit.Reseller) { r.Name = strings.TrimSpace(r.Name) }), fails: []string{"port/rule 6/text of every sort"}},
+	"escapes metadata": {wrap: reads(func(r *credit.Record) {
+		for k, v := range r.Metadata {
+			r.Metadata[k] = strings.ReplaceAll(v, "<", `\u003c`)
+		}
+	}, noReseller), fails: []string{"port/rule 6/metadata round trip"}},
+	"writes at times and says that the head moved": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				err := s.Append(ctx, ledger, expected, b)
+				if err == nil && b.Head().Sequence%7 == 0 {
+					return store.ErrMoved
+				}
+				return err
+			}}
+		},
+		fails: []string{"model", "histories", "port/rule 5/later batches leave earlier records as they are"},
+	},
+	"says that it wrote when the head had moved": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				if err := s.Append(ctx, ledger, expected, b); !errors.Is(err, store.ErrMoved) {
+					return err
+				}
+				return nil
+			}}
+		},
+		fails: []string{"port/rule 4/a head that moved on is ErrMoved", "port/rule 4/of many appends on one head exactly one is written", "contention/one hot pool, two engines"},
+	},
+	"does not say why it refused": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				if s.Append(ctx, ledger, expected, b) != nil {
+					return errors.New("UPDATE changed 0 rows")
+				}
+				return nil
+			}}
+		},
+		fails: []string{"port/rule 4/a head that moved on is ErrMoved", "port/rule 9/ErrMoved is not a temporary failure of the same call"},
+	},
+	"writes and says that it can be tried again": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				err := s.Append(context.WithoutCancel(ctx), ledger, expected, b)
+				if err == nil && ctx.Err() != nil {
+					return store.Retry(ctx.Err())
+				}
+				return err
+			}}
+		},
+		fails: []string{"port/rule 9/with a context that is over, the error says whether something was written"},
+	},
+	"reads from a replica that is behind": {
+		wrap: func(s *memstore.Store) store.Store {
+			var mu sync.Mutex
+			behind := map[uuid.UUID]credit.Snapshot{}
+			return &deviant{Store: s, load: func(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				found, err := s.Load(ctx, ledger, asked)
+				if old, ok := behind[ledger]; ok && old.Head.Sequence < found.Head.Sequence {
+					delete(behind, ledger)
+					return credit.Snapshot{Head: old.Head, Resellers: found.Resellers, Records: found.Records}, err
+				}
+				behind[ledger] = found
+				return found, err
+			}}
+		},
+		fails: []string{"port/rule 2/the writer sees every batch at once", "histories", "model"},
+	},
+	"has a second handle that sees only what it wrote": {
+		wrap:   func(s *memstore.Store) store.Store { return s },
+		reopen: func(store.Store) store.Store { return memstore.New() },
+		fails:  []string{"port/rule 2/a second handle sees every batch at once", "port/rule 2/a ledger created on one handle is there on a second", "contention/one hot pool, engines on two handles"},
+	},
+	"loads in two steps": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, load: func(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+				found, err := s.Load(ctx, ledger, asked)
+				for i := 0; i < 1000 && err == nil; i++ {
+					runtime.Gosched()
+					var later credit.Snapshot
+					if later, err = s.Load(ctx, ledger, credit.ReadSet{}); later.Head.Sequence > found.Head.Sequence {
+						found.Head = later.Head
+						return found, err
+					}
+				}
+				return found, err
+			}}
+		},
+		fails: []string{"port/Load/one consistent snapshot beside a writer"},
+	},
+	"replaces the distributor": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, create: func(ctx context.Context, d credit.Distributor) (credit.Distributor, error) {
+				_, err := s.Create(ctx, d)
+				return d, err
+			}}
+		},
+		fails: []string{"port/Create/another name or currency does not replace what is there", "port/Create/many at once create one ledger"},
+	},
+	"takes every ledger for created": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, load: func(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+				found, err := s.Load(ctx, ledger, asked)
+				if errors.Is(err, store.ErrNoLedger) {
+					return credit.Snapshot{}, nil
+				}
+				return found, err
+			}}
+		},
+		fails: []string{"port/Load/a ledger that was never created is ErrNoLedger"},
+	},
+	"updates old records": {
+		wrap: func(s *memstore.Store) store.Store {
+			var mu sync.Mutex
+			heads := map[uuid.UUID]int64{}
+			return &deviant{Store: s,
+				append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+					mu.Lock()
+					defer mu.Unlock()
+					heads[ledger] = b.Head().Sequence
+					return s.Append(ctx, ledger, expected, b)
+				},
+				records: func(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					page, err := s.Records(ctx, ledger, q)
+					for i := range page {
+						if heads[ledger] > page[i].Sequence+10 {
+							page[i].Remark = "archived"
+						}
+					}
+					return page, err
+				},
+			}
+		},
+		fails: []string{"port/rule 5/later batches leave earlier records as they are", "model"},
+	},
+	"does not look at its context": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, load: func(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+				if ctx.Err() != nil {
+					select {} // waits for a lock that nobody returns
+				}
+				return s.Load(ctx, ledger, asked)
+			}}
+		},
+		fails: []string{"port/rule 10/every method ends when its context is over"},
+	},
+}
