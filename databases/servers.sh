@@ -149,15 +149,21 @@ signal() {
 	in_time "$stop_seconds" not_running "$1" || kill_dir "$1"
 }
 
+# kill_dir DIR kills the server in DIR with all its children, as when a machine fails: an orphan of PostgreSQL may
+# still commit.
 kill_dir() {
 	local pid pids
 	pid=$(main_pid "$1") || return 0
-	# Stopped, it has no more children. They are to die as well, as when a machine fails: an orphan of PostgreSQL
-	# may still commit.
-	kill -STOP "$pid"
+	kill -STOP "$pid" # so that it has no more children
 	mapfile -t pids < <(pgrep -P "$pid")
 	kill -KILL "$pid" "${pids[@]}" 2>/dev/null || true
 	in_time "$stop_seconds" all_gone "$pid" "${pids[@]}" || die "$1: the processes $pid ${pids[*]} survive kill -9"
+	# What PostgreSQL would do at its next start, unless a zombie bears its old number: remove the lock file, and the
+	# segment of shared memory in line 7.
+	if [[ -s $1/data/postmaster.pid ]]; then
+		ipcrm --shmem-id "$(awk 'NR == 7 { print $2 }' "$1/data/postmaster.pid")" 2>/dev/null || true
+		rm "$1/data/postmaster.pid"
+	fi
 }
 
 # --- start
@@ -403,20 +409,12 @@ kill_behind() {
 
 # remove NAME DIR ends the server at once and leaves nothing.
 remove() {
-	local shared_memory
 	case $1 in
-	postgres*)
-		signal "$2" QUIT
-		# After kill -9 PostgreSQL's file still names a segment.
-		if [[ -s $2/data/postmaster.pid ]]; then
-			shared_memory=$(awk 'NR == 7 { print $2 }' "$2/data/postmaster.pid")
-			ipcrm --shmem-id "$shared_memory" 2>/dev/null || true
-		fi
-		;;
+	postgres*) signal "$2" QUIT ;;
 	mariadb*) kill_dir "$2" ;;
 	pgbouncer)
 		kill_dir "$2"
-		remove postgres15 "$2/postgres"
+		signal "$2/postgres" QUIT
 		;;
 	esac
 	if mountpoint -q "$2"; then

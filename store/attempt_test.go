@@ -64,7 +64,7 @@ func TestAnAnswerThatWasLostIsFoundOut(t *testing.T) {
 				r, err := b.Allocate(t.Context(), b.allocation("5", "k"))
 				require.NoError(t, err)
 				assert.False(t, r.Replayed, "its own record was taken for an earlier one")
-				assert.Equal(t, b.withKey("k"), []credit.Record{r.Record}, "the answer is not what was written")
+				assert.Equal(t, []credit.Record{r.Record}, b.withKey("k"), "the answer is not what was written")
 				assert.Len(t, s.batches, c.appends)
 				for i := range s.batches {
 					assert.Equal(t, s.batches[0], s.batches[i], "what was sent again is not the same: ids, sequence and hash exclude each other only if it is")
@@ -91,7 +91,7 @@ func TestALostAnswerIsLookedForWhileTheStoreCannotBeRead(t *testing.T) {
 		}
 		r, err := b.Allocate(t.Context(), b.allocation("5", "k"))
 		require.NoError(t, err)
-		assert.Equal(t, b.withKey("k"), []credit.Record{r.Record})
+		assert.Equal(t, []credit.Record{r.Record}, b.withKey("k"))
 		assert.Len(t, s.batches, 1, "a batch was sent again although nobody knew that it was not there")
 	})
 }
@@ -337,7 +337,7 @@ func TestATemporaryFailureIsRepeatedAfterAPause(t *testing.T) {
 		b.store.append = s.answer(temporary, temporary, temporary, temporary)
 		r, err := b.Allocate(t.Context(), b.allocation("5", "k"))
 		require.NoError(t, err)
-		assert.Equal(t, b.withKey("k"), []credit.Record{r.Record})
+		assert.Equal(t, []credit.Record{r.Record}, b.withKey("k"))
 		require.Len(t, s.times, 5)
 		for i, pause := 1, time.Millisecond; i < len(s.times); i, pause = i+1, 2*pause {
 			assert.InDelta(t, pause, s.times[i].Sub(s.times[i-1]), float64(pause)/2, "the pauses do not grow")

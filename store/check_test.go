@@ -157,7 +157,7 @@ func TestCheckNamesARecordThatWasTamperedWith(t *testing.T) {
 				previous = log[i].Hash
 			}
 			if path != "Record.Hash" { // that is made anew
-				b.corrupt(fmt.Sprintf("record %d: a changed %s passed once all hashes were made anew", want, path))
+				_ = b.corrupt(fmt.Sprintf("record %d: a changed %s passed once all hashes were made anew", want, path))
 			}
 		})
 	}
@@ -171,12 +171,12 @@ func TestCheckNamesARecordThatWasTamperedWith(t *testing.T) {
 		corrupt := b.corrupt("a record is missing, and nobody noticed")
 		assert.Contains(t, []int64{int64(at) + 1, int64(at) + 2}, corrupt.Sequence)
 		log = slices.Insert(slices.Clone(whole), at, whole[at])
-		b.corrupt("a record is there twice, and nobody noticed")
+		_ = b.corrupt("a record is there twice, and nobody noticed")
 		log = whole
 	}
 	// The last two change places.
 	log[13], log[14] = log[14], log[13]
-	b.corrupt("records changed places, and nobody noticed")
+	_ = b.corrupt("records changed places, and nobody noticed")
 }
 
 func TestCheckNamesARecordAfterTheHead(t *testing.T) {
@@ -286,7 +286,7 @@ func TestCheckNamesAHeadThatTheRecordsDoNotGive(t *testing.T) {
 		return found, err
 	}
 	for _, path = range []string{"Head.Sequence", "Head.Hash", "Head.RecordedAt", "Head.Pool.Granted", "Head.Pool.Allocated"} {
-		b.corrupt("a changed " + path + " passed")
+		_ = b.corrupt("a changed " + path + " passed")
 	}
 	path = ""
 	_, err := b.Check(t.Context())

@@ -43,7 +43,7 @@ func (b *book) behindLeader() (leader caller, h *held) {
 		h.here()
 		return next()
 	}
-	leader = b.start(context.Background(), b.allocation("1", "leader")) //nolint:usetesting // has no Done, so it leads in its own goroutine
+	leader = b.start(context.Background(), b.allocation("1", "leader")) // has no Done, so it leads in its own goroutine
 	synctest.Wait()
 	return leader, h
 }
@@ -401,7 +401,7 @@ func TestAnAnsweredCallerNeverLeadsForOthers(t *testing.T) {
 // A store that breaks its promise in the worst ways.
 var violence = map[string]func(){
 	"panics":              func() { panic("out of cheese") },
-	"panics with nothing": func() { panic(nil) }, //nolint:govet // the worst of panics
+	"panics with nothing": func() { panic(nil) },
 	"ends the goroutine":  runtime.Goexit,
 }
 

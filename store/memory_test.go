@@ -123,7 +123,7 @@ func TestTheSameSequenceWithAnotherHashIsNoticed(t *testing.T) {
 	require.Equal(t, b.log(), restored.log(), "the two begin alike")
 	b.allocate("100")
 	restored.allocate("900")
-	require.Equal(t, len(b.log()), len(restored.log()))
+	require.Len(t, restored.log(), len(b.log()))
 
 	b.store.Store = restored.store.Store
 	_, err := b.Allocate(t.Context(), b.allocation("200", "")) // fits what is remembered only

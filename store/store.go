@@ -61,10 +61,11 @@ type Store interface {
 type Batch struct {
 	// Records continue the expected head: their sequences follow it without a gap.
 	// A record with a key takes that key.
-	Records []credit.Record
+	Records []credit.Record `json:"records"`
 	// Added are new resellers and Changed are existing ones, each once and as it
 	// is after the last record.
-	Added, Changed []credit.Reseller
+	Added   []credit.Reseller `json:"added,omitempty"`
+	Changed []credit.Reseller `json:"changed,omitempty"`
 }
 
 // Head is the ledger's head once the batch is written.

@@ -266,12 +266,11 @@ func TestTestsShareOneServer(t *testing.T) {
 func TestADatabaseEndsWithItsTest(t *testing.T) {
 	for _, name := range []string{Postgres15, PgBouncer, MariaDB} {
 		t.Run(name, func(t *testing.T) {
-			var dsn string
-			t.Run("test", func(t *testing.T) {
-				dsn = Start(t, name)
-				require.NoError(t, exec1(t, open(t, name, dsn), "CREATE TABLE gone (n int)"))
-			})
-			require.Error(t, open(t, name, dsn).PingContext(t.Context()), "the database is still there")
+			var database string
+			names := map[string]string{"pgx": "SELECT current_database()", "mysql": "SELECT DATABASE()"}[Driver(name)]
+			t.Run("test", func(t *testing.T) { database = ask(t, open(t, name, Start(t, name)), names) })
+			all := map[string]string{"pgx": "pg_database WHERE datname", "mysql": "information_schema.schemata WHERE schema_name"}[Driver(name)]
+			assert.Equal(t, "0", ask(t, open(t, name, Start(t, name)), "SELECT count(*) FROM "+all+" = '"+database+"'"))
 		})
 	}
 }
@@ -359,12 +358,8 @@ func TestADiskCanBeFilled(t *testing.T) {
 			}
 			kept--
 			t.Logf("full after %d rows: %v", kept, err)
-			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			t.Logf("%s", log)
 			s.FreeDisk(t)
-			begun := time.Now()
 			s.Restart(t)
-			t.Log(time.Since(begun))
 			eventually(t, "the server writes again", func() bool { return insert(1_000_000) == nil })
 			assert.Equal(t, strconv.Itoa(kept), ask(t, db, "SELECT count(*) FROM big WHERE n < "+strconv.Itoa(kept)))
 		})

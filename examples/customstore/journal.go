@@ -2,60 +2,56 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"os"
-	"slices"
 	"sync"
 
 	"github.com/google/uuid"
 
 	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/memstore"
 	"github.com/resellerkit/credit/store"
 )
 
-// Journal is a store for one process: a file of JSON lines, one for each append
-// and synced before it returns. All of it is also held in memory.
+// Journal is a store for one process: a file of JSON lines, one for each write
+// and synced before it is answered. What it holds is also in memory, where it is
+// compared and searched.
 type Journal struct {
-	mu     sync.Mutex
+	mu     sync.RWMutex // held while memory is ahead of the file
 	file   *os.File
-	broken error // once writing has failed, nothing more is written
-	books  map[uuid.UUID]*book
+	memory *memstore.Store
+	broken error // once a write has failed, the journal answers nothing else
 }
 
-// book is one ledger in memory.
-type book struct {
-	distributor credit.Distributor
-	head        credit.Head
-	records     []credit.Record // record n at n-1
-	keys        map[string]int64
-	resellers   map[uuid.UUID]credit.Reseller
-}
+var _ store.Store = (*Journal)(nil)
 
-// line is what the file holds of one append.
+// line is one write: a new ledger, or a batch on top of a head.
 type line struct {
-	Distributor credit.Distributor `json:"distributor"`
-	Records     []credit.Record    `json:"records,omitempty"`
-	Resellers   []credit.Reseller  `json:"resellers,omitempty"`
+	Create   *credit.Distributor `json:"create,omitempty"`
+	Ledger   uuid.UUID           `json:"ledger,omitzero"`
+	Expected credit.Head         `json:"expected,omitzero"`
+	Batch    store.Batch         `json:"batch,omitzero"`
 }
 
-// OpenJournal reads the file, if it exists. A last line without an end is an
-// append that was never acknowledged, and is cut off.
+// OpenJournal reads the file, if it exists. A last line without an end is a write
+// that was never answered, and is cut off.
 func OpenJournal(path string) (*Journal, error) {
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	j := &Journal{books: map[uuid.UUID]*book{}}
 	text = text[:bytes.LastIndexByte(text, '\n')+1]
+	j := &Journal{memory: memstore.New()}
 	for d := json.NewDecoder(bytes.NewReader(text)); d.More(); {
 		var l line
 		if err := d.Decode(&l); err != nil {
 			return nil, err
 		}
-		j.apply(l)
+		if err := j.apply(context.Background(), l); err != nil {
+			return nil, err
+		}
 	}
 	if j.file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
 		return nil, err
@@ -63,132 +59,81 @@ func OpenJournal(path string) (*Journal, error) {
 	return j, j.file.Truncate(int64(len(text)))
 }
 
-func (j *Journal) write(l line) error {
+// apply writes to memory, which refuses what the rules of the port refuse.
+func (j *Journal) apply(ctx context.Context, l line) error {
+	if l.Create != nil {
+		_, err := j.memory.Create(ctx, *l.Create)
+		return err
+	}
+	return j.memory.Append(ctx, l.Ledger, l.Expected, l.Batch)
+}
+
+// write writes to memory and then to the file. If the file fails, nobody knows
+// what is in it: the error has no mark, and the journal is at its end.
+func (j *Journal) write(ctx context.Context, l line) error {
+	if err := j.apply(ctx, l); err != nil {
+		return err
+	}
 	text, err := json.Marshal(l)
-	if err != nil {
-		return store.Reject(err)
-	}
-	if j.broken == nil {
+	if err == nil {
 		_, err = j.file.Write(append(text, '\n'))
-		j.broken = errors.Join(err, j.file.Sync())
 	}
-	if j.broken == nil {
-		j.apply(l)
+	if err == nil {
+		err = j.file.Sync()
 	}
-	return j.broken // unmarked: the line may be in the file or not
-}
-
-func (j *Journal) apply(l line) {
-	b := j.books[l.Distributor.ID]
-	if b == nil {
-		b = &book{l.Distributor, credit.Head{Hash: credit.Genesis(l.Distributor)}, nil, map[string]int64{}, map[uuid.UUID]credit.Reseller{}}
-		j.books[l.Distributor.ID] = b
-	}
-	for _, r := range l.Records {
-		b.records = append(b.records, r.Clone())
-		b.keys[r.Key] = r.Sequence
-		b.head = credit.Head{Sequence: r.Sequence, Hash: r.Hash, RecordedAt: r.RecordedAt, Pool: r.Pool}
-	}
-	for _, r := range l.Resellers {
-		b.resellers[r.ID] = r
-	}
-}
-
-// lock returns the ledger's book with the journal locked.
-func (j *Journal) lock(ctx context.Context, ledger uuid.UUID) (*book, error) {
-	j.mu.Lock()
-	if b, ok := j.books[ledger]; ok {
-		return b, ctx.Err()
-	}
-	return nil, store.ErrNoLedger
+	j.broken = err
+	return err
 }
 
 // Create implements store.Store.
-func (j *Journal) Create(_ context.Context, d credit.Distributor) (credit.Distributor, error) {
+func (j *Journal) Create(ctx context.Context, d credit.Distributor) (credit.Distributor, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if b, ok := j.books[d.ID]; ok {
-		return b.distributor, nil
+	if j.broken != nil {
+		return d, j.broken
 	}
-	return d, j.write(line{Distributor: d})
+	if _, err := j.memory.Load(ctx, d.ID, credit.ReadSet{}); !errors.Is(err, store.ErrNoLedger) {
+		return j.memory.Create(ctx, d) // what is there
+	}
+	return d, j.write(ctx, line{Create: &d})
+}
+
+// Append implements store.Store.
+func (j *Journal) Append(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.broken != nil {
+		return j.broken
+	}
+	return j.write(ctx, line{Ledger: ledger, Expected: expected, Batch: b})
 }
 
 // Load implements store.Store.
 func (j *Journal) Load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
-	b, err := j.lock(ctx, ledger)
-	defer j.mu.Unlock()
-	if err != nil {
-		return credit.Snapshot{}, err
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if j.broken != nil {
+		return credit.Snapshot{}, j.broken
 	}
-	found := credit.Snapshot{Head: b.head}
-	for _, r := range b.resellers {
-		if slices.Contains(asked.Resellers, r.ID) || slices.Contains(asked.ExternalIDs, r.ExternalID) {
-			found.Resellers = append(found.Resellers, r)
-		}
-	}
-	for _, key := range asked.Keys {
-		if n, ok := b.keys[key]; ok {
-			found.Records = append(found.Records, b.records[n-1].Clone())
-		}
-	}
-	return found, nil
-}
-
-// Append implements store.Store.
-func (j *Journal) Append(ctx context.Context, ledger uuid.UUID, expected credit.Head, batch store.Batch) error {
-	b, err := j.lock(ctx, ledger)
-	defer j.mu.Unlock()
-	if err != nil {
-		return store.Reject(err)
-	}
-	taken := func(r credit.Record) bool { return r.Key != "" && b.keys[r.Key] > 0 }
-	if b.head.Sequence != expected.Sequence || b.head.Hash != expected.Hash || slices.ContainsFunc(batch.Records, taken) {
-		return store.ErrMoved
-	}
-	return j.write(line{b.distributor, batch.Records, slices.Concat(batch.Added, batch.Changed)})
+	return j.memory.Load(ctx, ledger, asked)
 }
 
 // Resellers implements store.Store.
 func (j *Journal) Resellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
-	b, err := j.lock(ctx, ledger)
-	defer j.mu.Unlock()
-	if err != nil {
-		return nil, err
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if j.broken != nil {
+		return nil, j.broken
 	}
-	order := func(r credit.Reseller, p store.ResellerPosition) int {
-		c := cmp.Or(r.BoundAt.Compare(p.BoundAt), bytes.Compare(r.ID[:], p.ID[:]))
-		if q.OldestFirst {
-			return c
-		}
-		return -c
-	}
-	var found []credit.Reseller
-	for _, r := range b.resellers {
-		if slices.Contains(q.Statuses, r.Status) && (after == store.ResellerPosition{} || order(r, after) > 0) {
-			found = append(found, r)
-		}
-	}
-	slices.SortFunc(found, func(a, b credit.Reseller) int { return order(a, store.ResellerPosition{BoundAt: b.BoundAt, ID: b.ID}) })
-	return found[:min(q.Limit, len(found))], nil
+	return j.memory.Resellers(ctx, ledger, q, after)
 }
 
 // Records implements store.Store.
 func (j *Journal) Records(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
-	b, err := j.lock(ctx, ledger)
-	defer j.mu.Unlock()
-	if err != nil {
-		return nil, err
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if j.broken != nil {
+		return nil, j.broken
 	}
-	records := slices.Clone(b.records)
-	if q.NewestFirst {
-		slices.Reverse(records)
-	}
-	var found []credit.Record
-	for _, r := range records {
-		if len(found) < q.Limit && r.Sequence > q.After && (q.Before == 0 || r.Sequence < q.Before) &&
-			(q.ResellerID == uuid.Nil || q.ResellerID == r.ResellerID) && (len(q.Kinds) == 0 || slices.Contains(q.Kinds, r.Kind)) {
-			found = append(found, r.Clone())
-		}
-	}
-	return found, nil
+	return j.memory.Records(ctx, ledger, q)
 }
