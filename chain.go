@@ -4,8 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"maps"
-	"slices"
 	"strconv"
 	"time"
 
@@ -185,7 +183,7 @@ func (c *canonical) optional(s *string) {
 
 func (c *canonical) pairs(m map[string]string) {
 	c.number(int64(len(m)))
-	for _, k := range slices.Sorted(maps.Keys(m)) {
+	for _, k := range sortedKeys(m) {
 		c.text(k)
 		c.text(m[k])
 	}

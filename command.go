@@ -247,6 +247,14 @@ func Prepare(c Command) Command {
 	return prepared{e, err}
 }
 
+// Validate checks the shape of a command, the first of the ordered checks, which
+// needs no state: amounts, lengths, UTF-8, times. The error is an
+// [*InvalidError].
+func Validate(c Command) error {
+	_, err := check(c)
+	return err
+}
+
 // prepared is a command whose shape has been checked.
 type prepared struct {
 	checked entry
@@ -419,7 +427,7 @@ func (e *entry) checkLabels() error {
 	if len(e.Metadata) > MaxMetadata {
 		return &InvalidError{"metadata", fmt.Sprintf("has %d entries, at most %d are allowed", len(e.Metadata), MaxMetadata)}
 	}
-	for _, k := range slices.Sorted(maps.Keys(e.Metadata)) {
+	for _, k := range sortedKeys(e.Metadata) {
 		if err := checkText("metadata key", k, MaxMetadataKey, true); err != nil {
 			return err
 		}
@@ -483,6 +491,14 @@ func (p profilePatch) apply(to Profile) (Profile, []string) {
 		to.Customers, changed = *p.customers, append(changed, "customers")
 	}
 	return to, changed
+}
+
+// sortedKeys makes errors and hashes the same every time.
+func sortedKeys(m map[string]string) []string {
+	if len(m) == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(m))
 }
 
 func checkText(field, s string, most int, required bool) error {

@@ -171,3 +171,11 @@ func TestPrepare(t *testing.T) {
 		assert.Equal(t, credit.ReadSetOf(again), credit.ReadSetOf(prepared))
 	}
 }
+
+func TestValidateChecksTheShapeAndNothingElse(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, credit.Validate(credit.Allocation{Amount: usd("1")}), "whether the reseller exists is no matter of shape")
+	for _, c := range []credit.Command{nil, credit.Grant{}, credit.Prepare(credit.Grant{})} {
+		require.ErrorIs(t, credit.Validate(c), credit.ErrInvalid)
+	}
+}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
-# Throwaway database servers for tests, on Linux. For measuring and for keeping data they are no use: anybody
-# on this machine may connect, without a password.
+# Throwaway database servers for tests, on Linux. Not for data worth keeping: anybody on this machine may connect,
+# without a password.
 #
 #	servers.sh install                 install what the servers need, where it is absent (Debian 12; packages need root)
 #	servers.sh start NAME DIR [SIZE]   create a server in DIR, or start again the one that is there

@@ -19,8 +19,12 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-// prefixMark stands for the prefix in the migrations, and for nothing else.
-const prefixMark = "{{prefix}}"
+// The marks stand for the prefix and for the schema that qualifies a name in the
+// migrations, and for nothing else.
+const (
+	prefixMark = "{{prefix}}"
+	schemaMark = "{{schema}}"
+)
 
 // Migration is one step of the schema and whether a database has it.
 type Migration struct {
@@ -126,7 +130,7 @@ func (s *Store) Migrations() fs.FS {
 		must(err)
 		to, err := archive.Create(file.Name())
 		must(err)
-		_, err = to.Write([]byte(strings.ReplaceAll(string(text), prefixMark, s.prefix)))
+		_, err = to.Write([]byte(strings.NewReplacer(prefixMark, s.prefix, schemaMark, "").Replace(string(text))))
 		must(err)
 	}
 	must(archive.Close())

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,11 +73,12 @@ func (mysql) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.
 	return s.loadParts(ctx, ledger, asked, " FOR UPDATE")
 }
 
-// append reads nothing. The update of the head is the comparison, and holds the
-// ledger's row until the end; the primary key of the keys refuses the taken ones;
-// the number of changed resellers tells whether one is missing. All of that sees
-// what is committed, also in a transaction whose snapshot is older, and locks no
-// gap between rows, which would make the appends of different ledgers deadlock.
+// append reads nothing. The update of the head, which also changes the resellers,
+// is the comparison, and holds the ledger's row until the end; the number of rows
+// tells whether a reseller is missing; and an index refuses the keys that are
+// taken. All of that sees what is committed, also in a transaction whose snapshot
+// is older, and locks no gap between rows, which would make the appends of
+// different ledgers deadlock.
 func (d mysql) append(ctx context.Context, s *Store, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
 	p, err := d.plan(s.prefix, ledger, expected, b)
 	if err != nil {
@@ -102,43 +104,23 @@ const (
 
 // mysqlPlan is all that one append sends, made before anything is locked.
 type mysqlPlan struct {
-	expected credit.Head
-	head     mysqlWrite
-	current  string // reads the head, which stays locked
+	prefix   string
 	ledger   any
+	expected credit.Head
+	keys     []any
+	head     mysqlWrite // and the first of the changed resellers
 	writes   []mysqlWrite
-	keys     []mysqlWrite
 }
 
 func (d mysql) plan(prefix string, ledger uuid.UUID, expected credit.Head, b store.Batch) (mysqlPlan, error) {
 	head, id := b.Head(), d.id(ledger)
-	p := mysqlPlan{expected: expected, ledger: id}
-	p.current = "SELECT sequence, hash FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE"
-	var m millionths
-	p.head = mysqlWrite{what: "move the head", rows: 1,
-		text: "UPDATE " + prefix + "ledgers SET sequence = ?, hash = ?, recorded_at = ?, granted = ?, allocated = ?" +
-			" WHERE id = ? AND sequence = ? AND hash = ?" + mysqlGuard,
-		args: []any{head.Sequence, head.Hash[:], micros(head.RecordedAt), m.of(head.Pool.Granted), m.of(head.Pool.Allocated),
-			id, expected.Sequence, expected.Hash[:]}}
-	if m.err != nil {
-		return p, m.err
-	}
-
-	keyed := make([]*credit.Record, 0, len(b.Records))
+	p := mysqlPlan{prefix: prefix, ledger: id, expected: expected}
 	for i := range b.Records {
-		if r := &b.Records[i]; r.Key != "" {
-			keyed = append(keyed, r)
+		if key := b.Records[i].Key; key != "" {
+			p.keys = append(p.keys, key)
 		}
 	}
-	var err error
-	if p.writes, err = d.cut(p.writes, mysqlRows{"add resellers", len(b.Added), func(args []any, i int) ([]any, error) {
-		return appendReseller(args, d, id, &b.Added[i])
-	}, func(n int, args []any) (string, []any) {
-		return mysqlInsert(prefix+"resellers", resellerColumns, n), args
-	}}); err != nil {
-		return p, err
-	}
-	if p.writes, err = d.cut(p.writes, mysqlRows{"change resellers", len(b.Changed), func(args []any, i int) ([]any, error) {
+	changes, err := d.cut(nil, mysqlRows{"change resellers", len(b.Changed), func(args []any, i int) ([]any, error) {
 		n := len(args)
 		args, err := appendReseller(args, d, id, &b.Changed[i])
 		if err != nil {
@@ -146,52 +128,74 @@ func (d mysql) plan(prefix string, ledger uuid.UUID, expected credit.Head, b sto
 		}
 		args[n+fixedColumns-1] = args[n+1] // the id, in the place of what does not change
 		return append(args[:n], args[n+fixedColumns-1:]...), nil
-	}, func(n int, args []any) (string, []any) {
-		return mysqlChange(prefix, n), append(args, head.Sequence, id)
+	}, func(n int) string {
+		return mysqlChange(prefix, n)
+	}})
+	if err != nil {
+		return p, err
+	}
+	for i := range changes {
+		changes[i].args = append(changes[i].args, head.Sequence, id)
+	}
+
+	var m millionths
+	p.head = mysqlWrite{what: "move the head", rows: 1}
+	moved := []any{head.Sequence, head.Hash[:], micros(head.RecordedAt), m.of(head.Pool.Granted), m.of(head.Pool.Allocated)}
+	if m.err != nil {
+		return p, m.err
+	}
+	if len(changes) > 0 {
+		first := changes[0]
+		changes = changes[1:]
+		p.head.rows += first.rows
+		p.head.args = first.args[:len(first.args)-1] // the ledger comes last anyway
+	}
+	p.head.text = mysqlMove(prefix, int(p.head.rows-1))
+	p.head.args = append(append(p.head.args, moved...), id, expected.Sequence, expected.Hash[:])
+
+	if p.writes, err = d.cut(changes, mysqlRows{"add resellers", len(b.Added), func(args []any, i int) ([]any, error) {
+		return appendReseller(args, d, id, &b.Added[i])
+	}, func(n int) string {
+		return mysqlInsert(prefix+"resellers", resellerColumns, n)
 	}}); err != nil {
 		return p, err
 	}
-	if p.writes, err = d.cut(p.writes, mysqlRows{"insert records", len(b.Records), func(args []any, i int) ([]any, error) {
+	p.writes, err = d.cut(p.writes, mysqlRows{"insert records", len(b.Records), func(args []any, i int) ([]any, error) {
 		return appendRecord(args, d, id, &b.Records[i])
-	}, func(n int, args []any) (string, []any) {
-		return mysqlInsert(prefix+"records", recordColumns, n), args
-	}}); err != nil {
-		return p, err
-	}
-	p.keys, err = d.cut(nil, mysqlRows{"insert keys", len(keyed), func(args []any, i int) ([]any, error) {
-		return append(args, id, keyed[i].Key, keyed[i].Sequence), nil
-	}, func(n int, args []any) (string, []any) {
-		return mysqlInsert(prefix+"keys", keyColumns, n), args
+	}, func(n int) string {
+		return mysqlInsert(prefix+"records", recordColumns, n)
 	}})
 	return p, err
 }
 
 func (p mysqlPlan) run(ctx context.Context, tx executor) error {
 	moved, err := p.head.affected(ctx, tx)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if moved == 0 {
+	case moved == 0:
 		return p.unmoved(ctx, tx)
+	case moved != p.head.rows:
+		return fmt.Errorf("change resellers: %d of %d are there", moved-1, p.head.rows-1)
 	}
 	for _, w := range p.writes {
-		if err := w.run(ctx, tx); err != nil {
-			return err
+		err := w.run(ctx, tx)
+		if mysqlIs(err, mysqlDuplicate) {
+			if taken, lookErr := p.taken(ctx, tx); lookErr != nil || taken {
+				return errors.Join(lookErr, fmt.Errorf("%w: %w", store.ErrMoved, err))
+			}
 		}
-	}
-	for _, w := range p.keys {
-		if err := w.run(ctx, tx); mysqlNumber(err) == mysqlDuplicate {
-			return fmt.Errorf("%w: %w", store.ErrMoved, err)
-		} else if err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// unmoved tells why the head was not moved.
+// unmoved tells why the head was not moved. It locks, in order to see what is
+// committed.
 func (p mysqlPlan) unmoved(ctx context.Context, tx executor) error {
-	rows, err := tx.QueryContext(ctx, p.current, p.ledger)
+	rows, err := tx.QueryContext(ctx, "SELECT sequence, hash FROM "+p.prefix+"ledgers WHERE id = ? FOR UPDATE", p.ledger)
 	if err != nil {
 		return fmt.Errorf("look for the ledger: %w", err)
 	}
@@ -214,6 +218,22 @@ func (p mysqlPlan) unmoved(ctx context.Context, tx executor) error {
 		return errMySQLGone
 	}
 	return store.ErrMoved
+}
+
+// taken tells whether one of the keys is, after a duplicate was refused.
+func (p mysqlPlan) taken(ctx context.Context, tx executor) (bool, error) {
+	for keys := range slices.Chunk(p.keys, mysqlMaxRows) {
+		rows, err := tx.QueryContext(ctx, "SELECT sequence FROM "+p.prefix+"records WHERE ledger = ? AND taken_key IN "+marks(len(keys))+" LIMIT 1 FOR UPDATE",
+			append([]any{p.ledger}, keys...)...)
+		if err != nil {
+			return false, fmt.Errorf("look for taken keys: %w", err)
+		}
+		taken := rows.Next()
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil || taken {
+			return taken, err
+		}
+	}
+	return false, nil
 }
 
 // errMySQLGone: the server took the transaction back, or a proxy lost it, and
@@ -253,12 +273,12 @@ const (
 )
 
 // mysqlRows is a number of rows to write: values appends those of row i, text
-// makes the statement for a number of rows and completes its parameters.
+// makes the statement for a number of rows.
 type mysqlRows struct {
 	what   string
 	count  int
 	values func(args []any, i int) ([]any, error)
-	text   func(rows int, args []any) (string, []any)
+	text   func(rows int) string
 }
 
 // cut appends to the plan the statements that write the rows, none of them larger
@@ -279,7 +299,7 @@ func (mysql) cut(plan []mysqlWrite, r mysqlRows) ([]mysqlWrite, error) {
 			next++
 			w.rows++
 		}
-		w.text, w.args = r.text(int(w.rows), w.args)
+		w.text = r.text(int(w.rows))
 		plan = append(plan, w)
 	}
 	return plan, nil
@@ -305,25 +325,39 @@ func mysqlInsert(table string, columns []string, rows int) string {
 	return before + mysqlGuardBefore + "?" + mysqlGuardAfter + after
 }
 
-// mysqlChange takes for each row the id and what can change, and then the head's
-// sequence and the ledger. It never adds a row.
+// mysqlMove takes the new values of the changed resellers, as mysqlChange does,
+// the head's sequence again if there are any, the new head, and the ledger with
+// the expected sequence and hash. The joins are made in their order.
+func mysqlMove(prefix string, rows int) string {
+	text := "UPDATE " + prefix + "ledgers l"
+	set := " SET "
+	if rows > 0 {
+		text += " LEFT JOIN " + mysqlValues(rows) + " ON TRUE LEFT JOIN " + prefix + "resellers r ON r.ledger = l.id AND r.id = v.id"
+		set += mysqlSet() + ", "
+	}
+	return text + set + "l.sequence = ?, l.hash = ?, l.recorded_at = ?, l.granted = ?, l.allocated = ?" +
+		" WHERE l.id = ? AND l.sequence = ? AND l.hash = ?" + mysqlGuard
+}
+
+// mysqlChange takes for each reseller its id and what can change, and then the
+// head's sequence and the ledger. It never adds a row.
 func mysqlChange(prefix string, rows int) string {
+	return "UPDATE " + mysqlValues(rows) + " STRAIGHT_JOIN " + prefix + "resellers r ON r.id = v.id SET " + mysqlSet() + " WHERE r.ledger = ?" + mysqlGuard
+}
+
+// mysqlValues is a table v of what changes.
+func mysqlValues(rows int) string {
 	columns := resellerColumns[fixedColumns:]
-	var text strings.Builder
-	text.WriteString("UPDATE " + prefix + "resellers r JOIN (SELECT ? AS id")
-	for _, column := range columns {
-		text.WriteString(", ? AS " + column)
-	}
 	more := " UNION ALL SELECT ?" + strings.Repeat(", ?", len(columns))
-	for range rows - 1 {
-		text.WriteString(more)
+	return "(SELECT ? AS id, ? AS " + strings.Join(columns, ", ? AS ") + strings.Repeat(more, rows-1) + ") v"
+}
+
+func mysqlSet() string {
+	text := "r.last_sequence = ?"
+	for _, column := range resellerColumns[fixedColumns:] {
+		text += ", r." + column + " = v." + column
 	}
-	text.WriteString(") v ON r.id = v.id SET r.last_sequence = ?")
-	for _, column := range columns {
-		text.WriteString(", r." + column + " = v." + column)
-	}
-	text.WriteString(" WHERE r.ledger = ?" + mysqlGuard)
-	return text.String()
+	return text
 }
 
 // inTransaction runs f in a transaction and commits it. Every error is one of the
@@ -409,9 +443,16 @@ var mysqlClasses = map[int]class{
 	1048: temporary, // NULL, which only mysqlGuard makes: the transaction is gone
 }
 
+// class is the one that knows most of all numbers in the error: going back to a
+// savepoint fails too after the server has taken back the whole transaction.
 func (mysql) class(err error) class {
-	if n := mysqlNumber(err); n != 0 {
-		return mysqlClasses[n]
+	best := failed
+	numbers := mysqlNumbers(err)
+	for _, n := range numbers {
+		best = max(best, mysqlClasses[n])
+	}
+	if len(numbers) > 0 {
+		return best
 	}
 	var network net.Error
 	if errors.Is(err, errMySQLGone) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) {
@@ -426,29 +467,27 @@ func (mysql) class(err error) class {
 	return failed
 }
 
-// mysqlNumber finds the server's number in an error of any driver: a field
-// Number, as github.com/go-sql-driver/mysql has it. It is 0 for none.
-func mysqlNumber(err error) int {
+// mysqlNumbers finds the server's numbers in an error of any driver: a field
+// Number, as github.com/go-sql-driver/mysql has it.
+func mysqlNumbers(err error) []int {
 	if v := reflect.Indirect(reflect.ValueOf(err)); v.Kind() == reflect.Struct {
 		if f := v.FieldByName("Number"); f.IsValid() && f.CanUint() {
-			return int(f.Uint())
+			return []int{int(f.Uint())}
 		}
 	}
+	var numbers []int
 	switch e := err.(type) { //nolint:errorlint // this is the walk along the chain
 	case interface{ Unwrap() error }:
-		return mysqlNumber(e.Unwrap())
+		return mysqlNumbers(e.Unwrap())
 	case interface{ Unwrap() []error }:
 		for _, err := range e.Unwrap() {
-			if n := mysqlNumber(err); n != 0 {
-				return n
-			}
+			numbers = append(numbers, mysqlNumbers(err)...)
 		}
 	}
-	return 0
+	return numbers
 }
 
+func mysqlIs(err error, number int) bool { return slices.Contains(mysqlNumbers(err), number) }
+
 // unmigrated: no such table, or no such column.
-func (mysql) unmigrated(err error) bool {
-	n := mysqlNumber(err)
-	return n == 1146 || n == 1054
-}
+func (mysql) unmigrated(err error) bool { return mysqlIs(err, 1146) || mysqlIs(err, 1054) }

@@ -189,7 +189,7 @@ func checkMySQLRollback(ctx context.Context, conn *sqlx.Conn) error {
 	}
 	defer func() { _ = tx.Rollback() }() // the second time does nothing
 	for _, text := range []string{setPoint, toPoint} {
-		if _, err := tx.ExecContext(ctx, text); mysqlNumber(err) == noPoint {
+		if _, err := tx.ExecContext(ctx, text); mysqlIs(err, noPoint) {
 			return errors.New("the driver does not begin transactions, so it must not keep a ledger; use another driver")
 		} else if err != nil {
 			return fmt.Errorf("try a transaction: %w", err)
@@ -202,7 +202,7 @@ func checkMySQLRollback(ctx context.Context, conn *sqlx.Conn) error {
 	case err == nil:
 		_, _ = conn.ExecContext(ctx, "ROLLBACK") // it holds nothing
 		return errors.New("the driver does not roll back: its transactions are without effect, so it must not keep a ledger; use another driver")
-	case mysqlNumber(err) != noPoint:
+	case !mysqlIs(err, noPoint):
 		return fmt.Errorf("try a transaction: %w", err)
 	}
 	return nil

@@ -135,15 +135,15 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		", granted = ", q.bind(granted, "bigint"), ", allocated = ", q.bind(allocated, "bigint"),
 		" WHERE id = ", id, " AND sequence = ", q.bind(expected.Sequence, "bigint"), " AND hash = ", q.bind(expected.Hash[:], "bytea"))
 	if taken > 0 {
-		q.text(" AND NOT EXISTS (SELECT FROM ", s.prefix, "keys WHERE ledger = ", id,
-			" AND idempotency_key = ANY (", q.bind(keys.String(), "text[]"), "))")
+		q.text(" AND NOT EXISTS (SELECT FROM unnest(", q.bind(keys.String(), "text[]"), ") AS k (idempotency_key) CROSS JOIN ",
+			pgLookup("t", []string{"sequence"}, s.prefix+"keys", id, "idempotency_key", "k.idempotency_key"), ")")
 	}
 	q.text(" RETURNING id)")
 	counts := []pgCount{{"head", 1}} // of every branch
 
 	// What is not sent has no branch.
 	if n := len(b.Added); n > 0 {
-		sent, err := q.rows(s.prefix+"reseller_row", n, d.resellerValues(b.Added))
+		sent, err := q.rows(s.prefix+"reseller_row", resellerColumns, n, d.resellerValues(b.Added))
 		if err != nil {
 			return "", nil, err
 		}
@@ -152,7 +152,7 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		counts = append(counts, pgCount{"added", n})
 	}
 	if n := len(b.Changed); n > 0 {
-		sent, err := q.rows(s.prefix+"reseller_row", n, d.resellerValues(b.Changed))
+		sent, err := q.rows(s.prefix+"reseller_row", resellerColumns, n, d.resellerValues(b.Changed))
 		if err != nil {
 			return "", nil, err
 		}
@@ -161,10 +161,11 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 			set = append(set, column+" = v."+column)
 		}
 		q.text(", changed AS (UPDATE ", s.prefix, "resellers AS r SET ", strings.Join(set, ", "),
-			" FROM head CROSS JOIN ", sent, " AS v WHERE r.ledger = head.id AND r.id = v.id RETURNING 1)")
+			" FROM head CROSS JOIN ", sent, " AS v CROSS JOIN ", pgLookup("t", []string{"ctid"}, s.prefix+"resellers", "head.id", "id", "v.id"),
+			" WHERE r.ctid = t.ctid RETURNING 1)")
 		counts = append(counts, pgCount{"changed", n})
 	}
-	sent, err := q.rows(s.prefix+"record_row", len(b.Records), func(args []any, i int) ([]any, error) {
+	sent, err := q.rows(s.prefix+"record_row", recordColumns, len(b.Records), func(args []any, i int) ([]any, error) {
 		return appendRecord(args, d, nil, &b.Records[i])
 	})
 	if err != nil {
@@ -195,6 +196,16 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 
 func (d postgres) resellerValues(of []credit.Reseller) func(args []any, i int) ([]any, error) {
 	return func(args []any, i int) ([]any, error) { return appendReseller(args, d, nil, &of[i]) }
+}
+
+// pgLookup is a source of rows that is joined to others: the row of a ledger in
+// which a column has a value, both of which make up an index that is unique.
+//
+// OFFSET 0 keeps the planner from joining the table in a way of its own. Before
+// it has statistics, it takes a ledger to have hardly any rows, and a plan that
+// reads all of them stays in use, because drivers keep prepared statements.
+func pgLookup(as string, columns []string, table, ledger, column, value string) string {
+	return "LATERAL (SELECT " + columnsText("", columns) + " FROM " + table + " WHERE ledger = " + ledger + " AND " + column + " = " + value + " OFFSET 0) AS " + as
 }
 
 // pgMiscount begins the text of the failure that the statement makes when its
@@ -228,11 +239,14 @@ func (q *pgStatement) bind(value any, as string) string {
 }
 
 // rows binds rows of a composite type as one parameter, and returns the source of
-// rows that it is. The first value of each, the ledger, is left out.
+// rows that it is. The first column, the ledger, is left out.
 //
-// Compared before choosing, for 1, 64 and 1,000 records: one parameter for each
-// column costs the most to parse and plan, json the most to read.
-func (q *pgStatement) rows(as string, count int, values func(args []any, i int) ([]any, error)) (string, error) {
+// Compared before choosing, for 1, 64 and 1,000 records: a parameter for each
+// column takes the longest to parse and plan, json the longest to read.
+//
+// The limit has no effect but that the planner expects one row, and not ten, for
+// which it would read a small table from end to end.
+func (q *pgStatement) rows(as string, columns []string, count int, values func(args []any, i int) ([]any, error)) (string, error) {
 	var a pgArray
 	var row []any
 	var err error
@@ -244,7 +258,7 @@ func (q *pgStatement) rows(as string, count int, values func(args []any, i int) 
 			return "", fmt.Errorf("%s: %w", as, err)
 		}
 	}
-	return "unnest(" + q.bind(a.String(), as+"[]") + ")", nil
+	return "(SELECT " + columnsText("", columns[1:]) + " FROM unnest(" + q.bind(a.String(), as+"[]") + ") LIMIT " + q.bind(int64(count), "bigint") + ")", nil
 }
 
 // pgArray is an array as PostgreSQL writes it: {1,NULL,"a text"}. Slices of Go

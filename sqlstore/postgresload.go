@@ -38,7 +38,8 @@ func (d postgres) load(ctx context.Context, s *Store, ledger uuid.UUID, asked cr
 	}
 	var found credit.Snapshot
 	exists := false
-	known := map[uuid.UUID]bool{} // a reseller may be asked for both ways
+	known := map[uuid.UUID]bool{} // a reseller may be asked for both ways, or twice
+	taken := map[int64]bool{}
 	for i := range page {
 		switch row := &page[i]; row.Part {
 		case "head":
@@ -50,6 +51,10 @@ func (d postgres) load(ctx context.Context, s *Store, ledger uuid.UUID, asked cr
 				found.Resellers = append(found.Resellers, row.Reseller.reseller())
 			}
 		case "record":
+			if taken[row.Record.Sequence] {
+				continue
+			}
+			taken[row.Record.Sequence] = true
 			record, err := row.Record.record()
 			if err != nil {
 				return credit.Snapshot{}, err
@@ -74,8 +79,8 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 	part("head", pgNamed("head", "t", heads), noReseller, noRecord)
 	q.text(" FROM ", s.prefix, "ledgers AS t WHERE id = ", id)
 	for _, way := range []struct {
-		column, array string
-		values        []any
+		column, as string
+		values     []any
 	}{{"id", "uuid[]", values(asked.Resellers, idAsIs)}, {"external_id", "text[]", values(asked.ExternalIDs, asIs)}} {
 		if len(way.values) == 0 {
 			continue
@@ -86,7 +91,8 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 		}
 		q.text(" UNION ALL ")
 		part("reseller", noHead, pgNamed("reseller", "t", resellers), noRecord)
-		q.text(" FROM ", s.prefix, "resellers AS t WHERE ledger = ", id, " AND ", way.column, " = ANY (", q.bind(array, way.array), ")")
+		q.text(" FROM unnest(", q.bind(array, way.as), ") AS a (value) CROSS JOIN ",
+			pgLookup("t", resellers, s.prefix+"resellers", id, way.column, "a.value"))
 	}
 	if len(asked.Keys) > 0 {
 		array, err := pgArrayOf(values(asked.Keys, asIs))
@@ -95,8 +101,9 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 		}
 		q.text(" UNION ALL ")
 		part("record", noHead, noReseller, pgNamed("record", "t", records))
-		q.text(" FROM ", s.prefix, "keys AS k JOIN ", s.prefix, "records AS t ON t.ledger = k.ledger AND t.sequence = k.sequence",
-			" WHERE k.ledger = ", id, " AND k.idempotency_key = ANY (", q.bind(array, "text[]"), ")")
+		q.text(" FROM unnest(", q.bind(array, "text[]"), ") AS a (value) CROSS JOIN ",
+			pgLookup("k", []string{"sequence"}, s.prefix+"keys", id, "idempotency_key", "a.value"), " CROSS JOIN ",
+			pgLookup("t", records, s.prefix+"records", id, "sequence", "k.sequence"))
 	}
 	return q.sql.String(), q.args, nil
 }

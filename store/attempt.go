@@ -155,7 +155,7 @@ func fail(calls []*call, err error) error {
 // newBackoff waits 1 ms, then twice as long each time up to 250 ms, give or take
 // half.
 func newBackoff() retry.Backoff {
-	return retry.WithCappedDuration(250*time.Millisecond, retry.WithJitterPercent(50, retry.NewExponential(time.Millisecond)))
+	return retry.WithJitterPercent(50, retry.WithCappedDuration(250*time.Millisecond, retry.NewExponential(time.Millisecond)))
 }
 
 // wait is false if the time is over before the wait is.

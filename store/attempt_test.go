@@ -179,6 +179,7 @@ func TestAnAnswerThatStaysLostIsUnknownAtTheTimeLimit(t *testing.T) {
 				b.store.records = records
 				start := time.Now()
 				other := b.start(t.Context(), b.allocation("1", "other"))
+				synctest.Wait() // so that they are two batches
 				_, err := b.Allocate(t.Context(), b.allocation("5", "k"))
 				require.ErrorIs(t, err, credit.ErrOutcomeUnknown)
 				require.ErrorIs(t, err, errLost, "the error does not tell what happened")

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,14 +98,13 @@ func (q *queue) take(limit int) []*call {
 func (q *queue) remove(c *call) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i := range q.calls {
-		if q.calls[i] == c {
-			q.calls = append(q.calls[:i:i], q.calls[i+1:]...)
-			q.commands -= len(c.commands)
-			return true
-		}
+	i := slices.Index(q.calls, c)
+	if i < 0 {
+		return false
 	}
-	return false
+	q.calls = slices.Delete(q.calls, i, i+1) // what was taken lies before and stays
+	q.commands -= len(c.commands)
+	return true
 }
 
 // submit queues the call and waits for its answer, leading when it is its turn.
@@ -127,6 +128,9 @@ func (l *Ledger) submit(ctx context.Context, c *call) ([]credit.Outcome, error) 
 				return c.outcomes, c.err
 			default:
 			}
+			// Those who were just answered are about to call again. Unless they get to
+			// queue first, batches alternate between one call and all the others.
+			runtime.Gosched()
 			batch := l.queue.take(l.options.MaxBatch)
 			if ctx.Done() == nil {
 				l.run(batch)

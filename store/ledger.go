@@ -132,7 +132,11 @@ func (l *Ledger) Settle(ctx context.Context, c credit.Settlement) (credit.Receip
 }
 
 func (l *Ledger) one(ctx context.Context, c credit.Command) (credit.Receipt, error) {
-	outcomes, err := l.submit(ctx, l.newCall([]credit.Command{c}, credit.BulkOptions{}))
+	call := l.newCall([]credit.Command{c}, credit.BulkOptions{})
+	if err := credit.Validate(call.commands[0]); err != nil {
+		return credit.Receipt{}, err // whatever the state of the store
+	}
+	outcomes, err := l.submit(ctx, call)
 	if err != nil {
 		return credit.Receipt{}, err
 	}

@@ -14,17 +14,19 @@ import (
 
 // Options adjust an engine. The zero value is the documented default of each.
 type Options struct {
-	// Now is the clock that stamps records; default time.Now.
+	// Now is the clock that stamps records; default time.Now. Many callers may ask
+	// it at once.
 	Now func() time.Time
 	// NewID makes the ids of records and resellers; default UUIDv7, whose order in
-	// time keeps indexes compact. Ids must never repeat.
+	// time keeps indexes compact. Ids must never repeat. Many callers may ask at once.
 	NewID func() uuid.UUID
 	// Logger hears of retries, lost answers and panics, with no name, remark,
 	// amount or text of a database in it; nil logs nothing.
 	Logger *slog.Logger
 	// OnCommit hears of every finished batch, for metrics and tracing. It runs
 	// after the callers were answered and the next batch may have begun, so
-	// several may run at once. A panic in it is logged and goes no further.
+	// several may run at once. It may delay the return of one call, so it should be
+	// short. A panic in it is logged and goes no further.
 	OnCommit func(Commit)
 	// MaxQueue is how many commands may wait; a call that would exceed it is
 	// credit.ErrBusy. Default 20,000.

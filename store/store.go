@@ -92,11 +92,18 @@ var (
 // Retry marks an error of a store as temporary and certain: nothing was written,
 // and the same call may succeed later (a serialization failure, a lock time-out,
 // a lost connection before anything was committed).
-func Retry(err error) error { return &outcomeError{err, outcomeRetry} }
+func Retry(err error) error { return mark(err, outcomeRetry) }
 
 // Reject marks an error of a store as final and certain: nothing was written, and
 // the same call would fail again.
-func Reject(err error) error { return &outcomeError{err, outcomeRejected} }
+func Reject(err error) error { return mark(err, outcomeRejected) }
+
+func mark(err error, o outcome) error {
+	if err == nil {
+		return nil
+	}
+	return &outcomeError{err, o}
+}
 
 type outcome int
 

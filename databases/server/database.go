@@ -67,7 +67,7 @@ func execute(ctx context.Context, name, dsn string, statements ...string) (err e
 	defer func() { err = errors.Join(err, db.Close()) }()
 	db.SetMaxOpenConns(1)
 	for _, statement := range statements {
-		if _, err := db.ExecContext(ctx, statement); err != nil {
+		if _, err := db.ExecContext(ctx, statement); err != nil { //nolint:gosec // the name of a database cannot be an argument
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}

@@ -113,7 +113,7 @@ func Start(t testing.TB, name string) string {
 		shared.Lock()
 		get, ok := shared.servers[name]
 		if !ok {
-			get = sync.OnceValues(func() (*Server, error) { return begin(name, os.TempDir(), "") })
+			get = sync.OnceValues(func() (*Server, error) { return begin(name, "", "") })
 			if shared.servers == nil {
 				shared.servers = make(map[string]func() (*Server, error))
 			}
@@ -161,7 +161,7 @@ type Server struct {
 // removed when the test ends, and is never one of the environment.
 func Private(t testing.TB, name string) *Server {
 	t.Helper()
-	return private(t, name, os.TempDir(), "")
+	return private(t, name, "", "")
 }
 
 // smallDisk is the size of a disk that a test may fill.
@@ -177,7 +177,7 @@ func OnSmallDisk(t testing.TB, name string) *Server {
 	if os.Geteuid() != 0 {
 		t.Fatal("no small disk: only root can mount one; have CREDIT_SMALL_DISK name a folder on a file system that may be filled")
 	}
-	return private(t, name, os.TempDir(), fmt.Sprint(smallDisk))
+	return private(t, name, "", fmt.Sprint(smallDisk))
 }
 
 func private(t testing.TB, name, parent, size string) *Server {
@@ -269,11 +269,17 @@ func (s *Server) ballast() string { return filepath.Join(s.dir, "ballast") }
 // FillDisk leaves so many bytes on the disk of a server that OnSmallDisk started.
 func (s *Server) FillDisk(t testing.TB, spare int64) {
 	t.Helper()
-	file, err := os.OpenFile(s.ballast(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	file, err := os.OpenFile(s.ballast(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
+	if err := errors.Join(fill(file, spare), file.Close()); err != nil {
+		s.FreeDisk(t)
+		t.Fatal(err)
+	}
+}
+
+func fill(file *os.File, spare int64) error {
 	written, block := int64(0), make([]byte, 1<<20)
 	for len(block) > 0 {
 		n, err := file.Write(block)
@@ -282,15 +288,12 @@ func (s *Server) FillDisk(t testing.TB, spare int64) {
 		case errors.Is(err, syscall.ENOSPC):
 			block = block[:len(block)/2]
 		case err != nil:
-			t.Fatal(err)
+			return err
 		case written > 2*smallDisk:
-			s.FreeDisk(t)
-			t.Fatalf("the disk of %s is not small", s.dir)
+			return fmt.Errorf("the disk of %s is not small", file.Name())
 		}
 	}
-	if err := file.Truncate(max(0, written-spare)); err != nil {
-		t.Fatal(err)
-	}
+	return file.Truncate(max(0, written-spare))
 }
 
 // FreeDisk gives the space back. A server that could not write may have died; Restart
@@ -302,7 +305,8 @@ func (s *Server) FreeDisk(t testing.TB) {
 	}
 }
 
-// begin starts a server with a supervisor, in a new folder of the parent.
+// begin starts a server with a supervisor, in a new folder of the parent, which is by
+// default where temporary files are.
 func begin(name, parent, size string) (*Server, error) {
 	if !slices.Contains(Names(), name) {
 		return nil, fmt.Errorf("the servers are %s", strings.Join(Names(), ", "))
@@ -317,6 +321,7 @@ func begin(name, parent, size string) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{name: name, dir: dir}
+	//nolint:gosec // the arguments are this package's, and those who may set TMPDIR may do anything
 	s.supervisor = exec.CommandContext(context.Background(), "bash", script, "serve", name, dir, size)
 	// In a session of its own, a signal to this process's group does not reach it.
 	s.supervisor.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -329,7 +334,7 @@ func begin(name, parent, size string) (*Server, error) {
 	}
 	s.answers = bufio.NewReader(answers)
 	if err := s.supervisor.Start(); err != nil {
-		return nil, errors.Join(err, os.Remove(dir))
+		return nil, err
 	}
 	answer, err := s.do("start")
 	if err != nil {

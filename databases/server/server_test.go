@@ -80,9 +80,9 @@ func ask(t *testing.T, db *sql.DB, query string) string {
 	return answer
 }
 
-func exec1(t *testing.T, db *sql.DB, statement string, args ...any) error {
+func run(t *testing.T, db *sql.DB, statement string) error {
 	t.Helper()
-	_, err := db.ExecContext(t.Context(), statement, args...)
+	_, err := db.ExecContext(t.Context(), statement)
 	return err
 }
 
@@ -104,18 +104,17 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // settings are what a server must answer.
 var settings = map[string]map[string]string{
 	"pgx": {
-		"SELECT 1":                                            "1",
-		"SHOW fsync":                                          "on",
-		"SHOW synchronous_commit":                             "on",
-		"SHOW full_page_writes":                               "on",
-		"SHOW listen_addresses":                               "127.0.0.1",
-		"SHOW server_encoding":                                "UTF8",
-		"SHOW default_transaction_read_only":                  "off",
-		"SELECT pg_is_in_recovery()":                          "false",
-		"SELECT count(*) FROM pg_stat_user_tables":            "0",
-		"SELECT current_user":                                 "postgres",
-		"SELECT current_database() LIKE 'credit\\_%'":         "true",
-		"SELECT setting FROM pg_settings WHERE name = 'port'": "",
+		"SELECT 1":                                    "1",
+		"SHOW fsync":                                  "on",
+		"SHOW synchronous_commit":                     "on",
+		"SHOW full_page_writes":                       "on",
+		"SHOW listen_addresses":                       "127.0.0.1",
+		"SHOW server_encoding":                        "UTF8",
+		"SHOW default_transaction_read_only":          "off",
+		"SELECT pg_is_in_recovery()":                  "false",
+		"SELECT count(*) FROM pg_stat_user_tables":    "0",
+		"SELECT current_user":                         "postgres",
+		"SELECT current_database() LIKE 'credit\\_%'": "true",
 	},
 	"mysql": {
 		"SELECT 1": "1",
@@ -151,9 +150,7 @@ func TestEachServer(t *testing.T) {
 			db := open(t, name, s.DSN())
 
 			for query, want := range settings[Driver(name)] {
-				if want != "" {
-					assert.Equal(t, want, ask(t, db, query), query)
-				}
+				assert.Equal(t, want, ask(t, db, query), query)
 			}
 			for query, want := range special[name] {
 				got := ask(t, db, query)
@@ -161,8 +158,8 @@ func TestEachServer(t *testing.T) {
 			}
 			assert.Equal(t, ask(t, db, "SELECT 1"), ask(t, open(t, name, s.Admin()), "SELECT 1"))
 
-			require.NoError(t, exec1(t, db, "CREATE TABLE kept (n int PRIMARY KEY)"))
-			require.NoError(t, exec1(t, db, "INSERT INTO kept VALUES (1)"))
+			require.NoError(t, run(t, db, "CREATE TABLE kept (n int PRIMARY KEY)"))
+			require.NoError(t, run(t, db, "INSERT INTO kept VALUES (1)"))
 
 			s.Kill(t)
 			if name != PgBouncer {
@@ -185,12 +182,12 @@ func TestEachServer(t *testing.T) {
 			assert.Equal(t, "1", ask(t, fresh, "SELECT count(*) FROM kept"), "a commit survives an orderly stop")
 
 			s.ReadOnly(t, true)
-			err := exec1(t, fresh, "INSERT INTO kept VALUES (2)")
+			err := run(t, fresh, "INSERT INTO kept VALUES (2)")
 			require.Error(t, err, "a read-only server refuses to write")
 			assert.Contains(t, err.Error(), map[string]string{"pgx": "25006", "mysql": "1290"}[Driver(name)])
 			assert.Equal(t, "1", ask(t, fresh, "SELECT count(*) FROM kept"), "a read-only server can be read")
 			s.ReadOnly(t, false)
-			assert.NoError(t, exec1(t, fresh, "INSERT INTO kept VALUES (2)"))
+			assert.NoError(t, run(t, fresh, "INSERT INTO kept VALUES (2)"))
 		})
 	}
 }
@@ -212,7 +209,7 @@ func TestPgBouncer(t *testing.T) {
 		}
 		conn, err := db.Conn(t.Context())
 		require.NoError(t, err)
-		defer conn.Close()
+		defer func() { assert.NoError(t, conn.Close()) }()
 		idle := first(conn)
 		other, err := db.BeginTx(t.Context(), nil)
 		require.NoError(t, err)
@@ -244,10 +241,10 @@ func TestTwoDatabasesOfOneServerAreIndependent(t *testing.T) {
 			t.Logf("two databases in %v", time.Since(begun).Round(time.Millisecond))
 			require.NotEqual(t, one, two)
 			a, b := open(t, name, one), open(t, name, two)
-			require.NoError(t, exec1(t, a, "CREATE TABLE only_here (n int)"))
-			require.Error(t, exec1(t, b, "INSERT INTO only_here VALUES (1)"))
-			require.NoError(t, exec1(t, b, "CREATE TABLE only_here (n int)"))
-			require.NoError(t, exec1(t, b, "INSERT INTO only_here VALUES (1)"))
+			require.NoError(t, run(t, a, "CREATE TABLE only_here (n int)"))
+			require.Error(t, run(t, b, "INSERT INTO only_here VALUES (1)"))
+			require.NoError(t, run(t, b, "CREATE TABLE only_here (n int)"))
+			require.NoError(t, run(t, b, "INSERT INTO only_here VALUES (1)"))
 			assert.Equal(t, "0", ask(t, a, "SELECT count(*) FROM only_here"))
 		})
 	}
@@ -345,11 +342,11 @@ func TestADiskCanBeFilled(t *testing.T) {
 			t.Cleanup(func() { assert.Empty(t, leftBy(s), "a server leaves nothing behind") })
 			s = OnSmallDisk(t, name)
 			db := open(t, name, s.DSN())
-			require.NoError(t, exec1(t, db, "CREATE TABLE big (n int PRIMARY KEY, s text)"))
+			require.NoError(t, run(t, db, "CREATE TABLE big (n int PRIMARY KEY, s text)"))
 			s.FillDisk(t, 1<<20)
 			kept, value := 0, strings.Repeat("0123456789", 1000)
 			insert := func(n int) error {
-				return exec1(t, db, fmt.Sprintf("INSERT INTO big VALUES (%d, '%s')", n, value))
+				return run(t, db, fmt.Sprintf("INSERT INTO big VALUES (%d, '%s')", n, value))
 			}
 			var err error
 			for ; err == nil; kept++ {

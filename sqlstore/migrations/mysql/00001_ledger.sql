@@ -7,8 +7,8 @@
 --
 -- A change of the schema commits by itself, so every statement can be repeated.
 --
--- Records and keys are never changed or removed. There are no triggers that see to it, because not all servers that
--- speak this dialect have them: grant the application SELECT and INSERT on both tables, and no more.
+-- Records are never changed or removed. There are no triggers that see to it, because not all servers that speak this
+-- dialect have them: grant the application SELECT and INSERT on the table of records, and no more.
 --
 -- There is no way down: removing a ledger is not a step of a roll-back.
 
@@ -60,7 +60,8 @@ CREATE TABLE IF NOT EXISTS {{prefix}}resellers (
     CONSTRAINT {{prefix}}resellers_used CHECK (-1000000000000000000 < used AND used < 1000000000000000000)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- The log. A row holds all that its hash covers.
+-- The log. A row holds all that its hash covers. It also is what takes a key: a table of keys would be one more
+-- statement for the server to wait for, while everybody else waits for the ledger.
 CREATE TABLE IF NOT EXISTS {{prefix}}records (
     ledger           BINARY(16)     NOT NULL,
     sequence         BIGINT         NOT NULL,
@@ -87,8 +88,11 @@ CREATE TABLE IF NOT EXISTS {{prefix}}records (
     occurred_at      BIGINT         NOT NULL,
     recorded_at      BIGINT         NOT NULL,
     hash             BINARY(32)     NOT NULL,
+    taken_key        VARBINARY(200) GENERATED ALWAYS AS (NULLIF(idempotency_key, '')) STORED,
     PRIMARY KEY (ledger, sequence),
     UNIQUE KEY {{prefix}}records_id (id),
+    -- Refuses a key that is taken, and finds the record that took it. NULLs do not collide.
+    UNIQUE KEY {{prefix}}records_key (ledger, taken_key),
     -- Lists one reseller's records by sequence, either way round.
     KEY {{prefix}}records_reseller (ledger, reseller, sequence),
     CONSTRAINT {{prefix}}records_ledger FOREIGN KEY (ledger) REFERENCES {{prefix}}ledgers (id),
@@ -100,20 +104,12 @@ CREATE TABLE IF NOT EXISTS {{prefix}}records (
     CONSTRAINT {{prefix}}records_used CHECK (-1000000000000000000 < used_before AND used_before < 1000000000000000000
         AND -1000000000000000000 < used_after AND used_after < 1000000000000000000),
     CONSTRAINT {{prefix}}records_pool CHECK (0 <= pool_allocated AND pool_allocated <= pool_granted AND pool_granted < 1000000000000000000),
-    CONSTRAINT {{prefix}}records_key CHECK ((idempotency_key = '') = (fingerprint IS NULL))
+    CONSTRAINT {{prefix}}records_print CHECK ((idempotency_key = '') = (fingerprint IS NULL))
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Which record took a key. A table of its own, because its primary key is what refuses a key that is taken, and is
--- kept for ever.
-CREATE TABLE IF NOT EXISTS {{prefix}}keys (
-    ledger          BINARY(16)     NOT NULL,
-    idempotency_key VARBINARY(200) NOT NULL,
-    sequence        BIGINT         NOT NULL,
-    PRIMARY KEY (ledger, idempotency_key),
-    -- InnoDB wants an index for the foreign key.
-    KEY {{prefix}}keys_record (ledger, sequence),
-    CONSTRAINT {{prefix}}keys_record FOREIGN KEY (ledger, sequence) REFERENCES {{prefix}}records (ledger, sequence)
-) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+-- Which record took a key.
+CREATE OR REPLACE SQL SECURITY INVOKER VIEW {{prefix}}keys AS
+SELECT ledger, taken_key AS idempotency_key, sequence FROM {{prefix}}records WHERE taken_key IS NOT NULL;
 
 -- The views are for people: amounts as exact decimals, times in UTC whatever the time zone of the session, ids and
 -- hashes in hexadecimal. They multiply, because the digits of a quotient depend on a setting. They are read with the
