@@ -37,7 +37,7 @@ import (
 // that the filter on kinds passes over; a page of resellers, those that the filter
 // on statuses passes over. Resellers are put in order by the first listing after
 // they were added: it sorts the new ones, and moves those that were bound later
-// than the earliest of them.
+// than the earliest of them. A record takes about 1 kB of memory.
 type Store struct {
 	mu      sync.RWMutex
 	ledgers map[uuid.UUID]*ledger
@@ -54,13 +54,32 @@ type ledger struct {
 
 	mu        sync.RWMutex
 	head      credit.Head
-	records   []credit.Record       // the one with sequence n at n-1
+	pages     [][]credit.Record     // the log, pageSize records in each but the last
 	touching  map[uuid.UUID][]int64 // the sequences of a reseller's records, ascending
 	keys      map[string]int64      // the sequence of the record that has the key
 	resellers map[uuid.UUID]*credit.Reseller
 	externals map[string]*credit.Reseller
 	bound     []*credit.Reseller // in the order of a listing, oldest first …
 	unplaced  []*credit.Reseller // … without these
+}
+
+// pageSize is how many records lie together. A log that grows is never copied.
+const pageSize = 256
+
+// record is the one with that sequence.
+func (l *ledger) record(sequence int64) *credit.Record {
+	return &l.pages[(sequence-1)/pageSize][(sequence-1)%pageSize]
+}
+
+func (l *ledger) add(r credit.Record) {
+	last := len(l.pages) - 1
+	switch {
+	case last < 0:
+		l.pages, last = append(l.pages, nil), 0 // grows as needed, because many ledgers stay small
+	case len(l.pages[last]) == pageSize:
+		l.pages, last = append(l.pages, make([]credit.Record, 0, pageSize)), last+1
+	}
+	l.pages[last] = append(l.pages[last], r)
 }
 
 // Create implements [store.Store].
@@ -123,7 +142,7 @@ func (s *Store) Load(ctx context.Context, id uuid.UUID, asked credit.ReadSet) (c
 	}
 	for _, key := range asked.Keys {
 		if sequence := l.keys[key]; sequence > 0 {
-			found.Records = append(found.Records, l.records[sequence-1].Clone())
+			found.Records = append(found.Records, l.record(sequence).Clone())
 		}
 	}
 	return found, nil
@@ -155,7 +174,7 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 		return err
 	}
 	for _, r := range batch.Records {
-		l.records = append(l.records, r)
+		l.add(r)
 		if r.ResellerID != uuid.Nil {
 			l.touching[r.ResellerID] = append(l.touching[r.ResellerID], r.Sequence)
 		}
@@ -298,12 +317,12 @@ func (s *Store) Records(ctx context.Context, id uuid.UUID, q credit.RecordQuery)
 	if q.Before > 0 {
 		to = max(from, min(to, q.Before-1))
 	}
-	n, at := int(to-from), func(i int) *credit.Record { return &l.records[from+int64(i)] }
+	n, at := int(to-from), func(i int) *credit.Record { return l.record(from + int64(i) + 1) }
 	if q.ResellerID != uuid.Nil {
 		touching := l.touching[q.ResellerID]
 		first, _ := slices.BinarySearch(touching, from+1)
 		end, _ := slices.BinarySearch(touching, to+1)
-		n, at = end-first, func(i int) *credit.Record { return &l.records[touching[first+i]-1] }
+		n, at = end-first, func(i int) *credit.Record { return l.record(touching[first+i]) }
 	}
 	var page []credit.Record
 	for i := 0; i < n && len(page) < q.Limit; i++ {

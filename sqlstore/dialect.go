@@ -42,6 +42,10 @@ type Dialect interface {
 	// the order of (bound_at, id), or in the reverse one, and its parameters.
 	beyond(oldestFirst bool, boundAt int64, id any) (condition string, args []any)
 
+	// using is what makes a statement use an index, after the name of the table;
+	// empty for a database that finds it by itself.
+	using(index string) string
+
 	// lock holds the row of a ledger until the caller's transaction ends, with a
 	// statement that takes the ledger's id.
 	lock(prefix string) string

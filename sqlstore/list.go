@@ -45,7 +45,7 @@ func (s *Store) resellerPage(ledger uuid.UUID, q credit.ResellerQuery, after sto
 		name += ", oldest first"
 	}
 	return name, func() string {
-		text := s.resellersText() + " WHERE ledger = ? AND status IN " + marks(statuses) + beyond
+		text := s.resellersText() + s.dialect.using(s.prefix+"resellers_bound") + " WHERE ledger = ? AND status IN " + marks(statuses) + beyond
 		if q.OldestFirst {
 			return text + " ORDER BY bound_at, id LIMIT ?"
 		}
@@ -95,7 +95,11 @@ func (s *Store) recordPage(ledger uuid.UUID, q credit.RecordQuery) (name string,
 		name += ", newest first"
 	}
 	return name, func() string {
-		text := "SELECT " + columnsText("", recordColumns[1:]) + " FROM " + s.prefix + "records WHERE ledger = ? AND sequence > ? AND sequence < ?"
+		text := "SELECT " + columnsText("", recordColumns[1:]) + " FROM " + s.prefix + "records"
+		if q.ResellerID != uuid.Nil {
+			text += s.dialect.using(s.prefix + "records_reseller")
+		}
+		text += " WHERE ledger = ? AND sequence > ? AND sequence < ?"
 		if q.ResellerID != uuid.Nil {
 			text += " AND reseller = ?"
 		}

@@ -48,7 +48,7 @@ func (s *Store) loadParts(ctx context.Context, ledger uuid.UUID, asked credit.Re
 		return credit.Snapshot{}, err
 	}
 	byExternalID, err := s.lookups(ctx, "read resellers by external id", ledger, values(asked.ExternalIDs, asIs), func(n int) string {
-		return s.resellersText() + " WHERE ledger = ? AND external_id IN " + marks(n) + locked
+		return s.resellersText() + s.dialect.using(s.prefix+"resellers_external_id") + " WHERE ledger = ? AND external_id IN " + marks(n) + locked
 	})
 	if err != nil {
 		return credit.Snapshot{}, err

@@ -65,6 +65,8 @@ func (mysql) beyond(oldestFirst bool, boundAt int64, id any) (condition string, 
 
 func (mysql) prepares() bool { return false }
 
+func (mysql) using(string) string { return "" }
+
 func (mysql) lock(prefix string) string {
 	return "SELECT sequence FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE"
 }

@@ -58,6 +58,8 @@ func (postgres) beyond(oldestFirst bool, boundAt int64, id any) (condition strin
 
 func (postgres) prepares() bool { return false }
 
+func (postgres) using(string) string { return "" }
+
 func (postgres) lock(prefix string) string {
 	return "SELECT sequence FROM " + prefix + "ledgers WHERE id = ? FOR NO KEY UPDATE"
 }

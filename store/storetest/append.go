@@ -148,12 +148,11 @@ var atomicClauses = []clause{
 			commands[i] = credit.NewReseller{ExternalID: fmt.Sprintf("UIN-%d", i), Name: strings.Repeat("n", 1+i%50), Key: fmt.Sprintf("add-%d", i)}
 		}
 		b.write(t, s, commands...)
-		b.requireStored(t, s, "a batch of 10,000 new resellers with keys")
 		for i := range commands {
 			commands[i] = credit.Usage{ResellerID: b.reseller(i), Amount: units(int64(1 + i)), Key: fmt.Sprintf("use-%d", i), Metadata: map[string]string{"i": fmt.Sprint(i)}}
 		}
 		b.write(t, s, commands...)
-		b.requireStored(t, s, "a batch that changes 10,000 resellers")
+		b.requireStored(t, s, "a batch of 10,000 new resellers, and one that changes them all")
 	}},
 }
 

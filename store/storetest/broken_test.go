@@ -29,7 +29,7 @@ const brokenVariable = "CREDIT_TEST_BROKEN_STORE"
 
 // TestBrokenStores runs the suite on stores that each break the port in one way,
 // in processes of their own, and expects it to fail where it should. A process
-// runs only the tests named here, but the first one all, on a store that is whole.
+// runs only the tests named here; on a store that is whole they must pass.
 func TestBrokenStores(t *testing.T) {
 	t.Parallel()
 	if name := os.Getenv(brokenVariable); name != "" {
@@ -254,7 +254,7 @@ func collated(fold func(string) string, keys bool) func(*memstore.Store) store.S
 }
 
 var brokenStores = map[string]brokenStore{
-	"a store that is whole": {fails: []string{"port", "model", "histories", "contention", "faults"}},
+	"a store that is whole": {fails: []string{"port/rule 4", "port/Resellers", "model", "histories", "contention", "faults"}},
 	"compares only the sequence": {
 		wrap: func(s *memstore.Store) store.Store {
 			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {

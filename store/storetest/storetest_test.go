@@ -45,7 +45,7 @@ func TestRulesAreThoseOfThePort(t *testing.T) {
 func TestTheModelMeetsEveryRule(t *testing.T) {
 	t.Parallel()
 	met := map[string]int{}
-	for i := range uint64(300) {
+	for i := range uint64(200) {
 		rng := newRand(7, i)
 		o, issued := newOracle(), map[string]credit.Command{}
 		now := time.Unix(1_700_000_000, 0)
@@ -97,7 +97,7 @@ func TestTheModelMeetsEveryRule(t *testing.T) {
 		}
 	}
 	for _, w := range want {
-		require.GreaterOrEqual(t, met[w], 5, "%s, among %v", w, met)
+		require.GreaterOrEqual(t, met[w], 3, "%s, among %v", w, met)
 	}
 }
 

@@ -39,8 +39,6 @@ CREATE TABLE {{prefix}}resellers (
     allocated   INTEGER NOT NULL,
     used        INTEGER NOT NULL,
     PRIMARY KEY (ledger, id),
-    -- No external id is given out twice; also finds resellers by external id.
-    UNIQUE (ledger, external_id),
     FOREIGN KEY (ledger) REFERENCES {{prefix}}ledgers (id),
     CONSTRAINT {{prefix}}resellers_id CHECK (length(id) = 16),
     CONSTRAINT {{prefix}}resellers_status CHECK (status IN ('active', 'frozen', 'closed')),
@@ -48,6 +46,9 @@ CREATE TABLE {{prefix}}resellers (
     CONSTRAINT {{prefix}}resellers_allocated CHECK (0 <= allocated AND allocated < 1000000000000000000),
     CONSTRAINT {{prefix}}resellers_used CHECK (-1000000000000000000 < used AND used < 1000000000000000000)
 ) STRICT, WITHOUT ROWID;
+
+-- No external id is given out twice; also finds resellers by external id.
+CREATE UNIQUE INDEX {{prefix}}resellers_external_id ON {{prefix}}resellers (ledger, external_id);
 
 -- Lists resellers in the order of their binding, either way round. The status is not part of it, because then every
 -- change of a balance would also write the index.
