@@ -26,7 +26,7 @@ import (
 //	go test -run '^$' -bench BenchmarkMySQL -benchtime 5x ./databases
 func BenchmarkMySQL(b *testing.B) {
 	dsn := server.Start(b, server.MariaDB)
-	db := openMySQL(b, dsn, nil)
+	db := openMySQL(b, dsn)
 	ledger, err := store.Open(b.Context(), newMySQL(b, db), credit.Distributor{ID: uuid.New(), Name: "Acme Cloud", Currency: "USD"}, store.Options{})
 	require.NoError(b, err)
 	_, err = ledger.Grant(b.Context(), credit.Grant{Amount: decimal.New(1, 9)})
@@ -37,7 +37,7 @@ func BenchmarkMySQL(b *testing.B) {
 		require.NoError(b, err)
 		resellers = append(resellers, r.ResellerID)
 	}
-	byHand := newByHand(b, openMySQL(b, dsn, nil), resellers)
+	byHand := newByHand(b, openMySQL(b, dsn), resellers)
 
 	var n atomic.Int64
 	for _, callers := range []int{1, 8, 64, 256} {

@@ -1,13 +1,20 @@
 package databases_test
 
 import (
+	"fmt"
 	"os"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
+	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
 
+	"github.com/resellerkit/credit"
 	"github.com/resellerkit/credit/databases/server"
 	"github.com/resellerkit/credit/sqlstore"
 	"github.com/resellerkit/credit/store"
@@ -16,15 +23,66 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(server.Main(m)) }
 
-// openMySQL opens a pool on a DSN after it was changed.
-func openMySQL(t testing.TB, dsn string, change func(*mysql.Config)) *sqlx.DB {
+// mysqlServers are the two ways in which MariaDB treats a snapshot, and
+// mysqlLevels the isolations that a pool may have.
+var (
+	mysqlServers = []string{server.MariaDB, server.MariaDBSnapshot}
+	mysqlLevels  = []string{"READ-COMMITTED", "REPEATABLE-READ"}
+)
+
+// TestMySQLConformance runs the suite that defines a correct store, each way.
+func TestMySQLConformance(t *testing.T) {
+	for _, name := range mysqlServers {
+		for _, level := range mysqlLevels {
+			t.Run(name+" "+level, func(t *testing.T) {
+				dsn := server.Start(t, name)
+				open := func() *sqlx.DB { return openMySQL(t, dsn, session("tx_isolation", level)) }
+				db, second := open(), open()
+				var stores atomic.Int64
+				var prefixes sync.Map // of each store
+				storetest.Run(t, storetest.Harness{
+					Open: func(t testing.TB) store.Store {
+						prefix := fmt.Sprintf("s%d_", stores.Add(1))
+						s := newMySQL(t, db, sqlstore.WithPrefix(prefix))
+						prefixes.Store(s, prefix)
+						return s
+					},
+					Reopen: func(t testing.TB, s store.Store) store.Store {
+						prefix, _ := prefixes.Load(s)
+						again, err := sqlstore.New(second, sqlstore.MySQL, sqlstore.WithPrefix(prefix.(string)))
+						require.NoError(t, err)
+						return again
+					},
+				})
+			})
+		}
+	}
+}
+
+// change returns a DSN that was changed.
+func change(t testing.TB, dsn string, changes ...func(*mysql.Config)) string {
 	t.Helper()
 	c, err := mysql.ParseDSN(dsn)
 	require.NoError(t, err)
-	if change != nil {
+	for _, change := range changes {
 		change(c)
 	}
-	db, err := sqlx.Open("mysql", c.FormatDSN())
+	return c.FormatDSN()
+}
+
+// session sets a variable on every connection.
+func session(name, value string) func(*mysql.Config) {
+	return func(c *mysql.Config) {
+		if c.Params == nil {
+			c.Params = map[string]string{}
+		}
+		c.Params[name] = "'" + value + "'"
+	}
+}
+
+func openMySQL(t testing.TB, dsn string, changes ...func(*mysql.Config)) *sqlx.DB {
+	t.Helper()
+	db, err := sqlx.Open("mysql", change(t, dsn, changes...))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	db.SetMaxOpenConns(16)
@@ -32,15 +90,7 @@ func openMySQL(t testing.TB, dsn string, change func(*mysql.Config)) *sqlx.DB {
 	return db
 }
 
-func isolation(level string) func(*mysql.Config) {
-	return func(c *mysql.Config) {
-		if c.Params == nil {
-			c.Params = map[string]string{}
-		}
-		c.Params["tx_isolation"] = "'" + level + "'"
-	}
-}
-
+// newMySQL returns a migrated store.
 func newMySQL(t testing.TB, db *sqlx.DB, options ...sqlstore.Option) *sqlstore.Store {
 	t.Helper()
 	s, err := sqlstore.New(db, sqlstore.MySQL, options...)
@@ -49,23 +99,80 @@ func newMySQL(t testing.TB, db *sqlx.DB, options ...sqlstore.Option) *sqlstore.S
 	return s
 }
 
-func TestMySQLConformance(t *testing.T) {
-	for _, name := range []string{server.MariaDB, server.MariaDBSnapshot} {
-		for _, level := range []string{"READ-COMMITTED", "REPEATABLE-READ"} {
-			t.Run(name+" "+level, func(t *testing.T) {
-				dsns := map[store.Store]string{}
-				storetest.Run(t, storetest.Harness{
-					Open: func(t testing.TB) store.Store {
-						dsn := server.Start(t, name)
-						s := newMySQL(t, openMySQL(t, dsn, isolation(level)))
-						dsns[s] = dsn
-						return s
-					},
-					Reopen: func(t testing.TB, s store.Store) store.Store {
-						return newMySQL(t, openMySQL(t, dsns[s], isolation(level)))
-					},
-				})
-			})
+// draftBook decides commands on a state in memory, as the engine would, and makes
+// batches of the answers.
+type draftBook struct {
+	credit.Distributor
+	state *credit.State
+	now   time.Time
+}
+
+// newDraftBook returns a book whose ledger is in the store, with a pool of
+// 1,000,000 and some resellers.
+func newDraftBook(t testing.TB, s store.Store, resellers int) (*draftBook, []credit.Reseller) {
+	t.Helper()
+	d := credit.Distributor{ID: uuid.New(), Name: "Acme Cloud", Currency: "USD"}
+	b := &draftBook{Distributor: d, state: credit.NewState(d), now: time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)}
+	_, err := s.Create(t.Context(), d)
+	require.NoError(t, err)
+	commands := []credit.Command{credit.Grant{Amount: decimal.New(1, 6)}}
+	for i := range resellers {
+		commands = append(commands, credit.NewReseller{Name: fmt.Sprintf("Reseller %d 𝄞", i), ExternalID: fmt.Sprintf("2000%08d", i)})
+	}
+	return b, b.write(t, s, commands...).Added
+}
+
+// draft executes the commands and returns them as a batch on top of a head.
+func (b *draftBook) draft(t testing.TB, commands ...credit.Command) (credit.Head, store.Batch) {
+	t.Helper()
+	expected := b.state.Head()
+	var batch store.Batch
+	added, changed := map[uuid.UUID]bool{}, map[uuid.UUID]bool{}
+	for _, c := range commands {
+		b.now = b.now.Add(time.Microsecond)
+		r, err := b.state.Execute(c, credit.Stamp{Time: b.now, RecordID: uuid.New(), ResellerID: uuid.New()})
+		require.NoError(t, err)
+		batch.Records = append(batch.Records, r.Record)
+		switch {
+		case r.Kind == credit.KindAdd:
+			added[r.ResellerID] = true
+		case r.ResellerID != uuid.Nil && !added[r.ResellerID]:
+			changed[r.ResellerID] = true
 		}
 	}
+	for _, r := range batch.Records {
+		reseller := func() credit.Reseller { r, _ := b.state.Reseller(r.ResellerID); return r }
+		switch {
+		case added[r.ResellerID]:
+			batch.Added = append(batch.Added, reseller())
+		case changed[r.ResellerID]:
+			batch.Changed = append(batch.Changed, reseller())
+		}
+		delete(added, r.ResellerID)
+		delete(changed, r.ResellerID)
+	}
+	return expected, batch
+}
+
+// write drafts the commands and appends them to the store.
+func (b *draftBook) write(t testing.TB, s store.Store, commands ...credit.Command) store.Batch {
+	t.Helper()
+	expected, batch := b.draft(t, commands...)
+	require.NoError(t, s.Append(t.Context(), b.ID, expected, batch))
+	return batch
+}
+
+// requireHead fails unless the store has the head, seen from outside.
+func requireHead(t testing.TB, s store.Store, ledger uuid.UUID, want credit.Head, why string) {
+	t.Helper()
+	found, err := s.Load(t.Context(), ledger, credit.ReadSet{})
+	require.NoError(t, err)
+	require.Equal(t, want.Sequence, found.Head.Sequence, why)
+	records, err := s.Records(t.Context(), ledger, credit.RecordQuery{NewestFirst: true, Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, want.Hash, records[0].Hash, why)
+}
+
+func usage(r credit.Reseller, key string) credit.Usage {
+	return credit.Usage{ResellerID: r.ID, Amount: decimal.New(1, 0), Key: key}
 }

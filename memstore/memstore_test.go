@@ -3,7 +3,6 @@ package memstore_test
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -94,7 +93,7 @@ func TestContradictionsAreRejected(t *testing.T) {
 			b.Records[1].Key = "other"
 			change(&b)
 			err := s.Append(ctx, d.ID, head, b)
-			require.ErrorContains(t, err, ":")
+			require.Error(t, err)
 			require.NotErrorIs(t, err, store.ErrMoved)
 			require.False(t, store.Retryable(err), "it would fail again")
 			found, err := s.Load(ctx, d.ID, credit.ReadSet{Resellers: []uuid.UUID{known.ID}, ExternalIDs: []string{"x", "y"}, Keys: []string{"k", "other"}})
@@ -149,7 +148,7 @@ func TestListingsAreInOrder(t *testing.T) {
 func BenchmarkAllocate(b *testing.B) {
 	for _, callers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("ledger/callers=%d", callers), func(b *testing.B) {
-			ctx := context.Background()
+			ctx := b.Context()
 			l, err := store.Open(ctx, memstore.New(), distributor(), store.Options{})
 			require.NoError(b, err)
 			_, err = l.Grant(ctx, credit.Grant{Amount: decimal.NewFromInt(999_999_999_999)})
@@ -210,7 +209,7 @@ func parallel(b *testing.B, callers int, f func() error) {
 func BenchmarkAppend(b *testing.B) {
 	for _, length := range []int{0, 100_000, 1_000_000} {
 		b.Run(fmt.Sprintf("length=%d", length), func(b *testing.B) {
-			ctx := context.Background()
+			ctx := b.Context()
 			s, d := memstore.New(), distributor()
 			_, err := s.Create(ctx, d)
 			require.NoError(b, err)
@@ -249,7 +248,7 @@ func BenchmarkAppend(b *testing.B) {
 func BenchmarkMemory(b *testing.B) {
 	const n = 200_000
 	for range b.N {
-		ctx := context.Background()
+		ctx := b.Context()
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)

@@ -121,11 +121,14 @@ func TestUnmigratedDatabaseSaysSo(t *testing.T) {
 	expected, batch := b.draft(t, credit.Grant{Amount: amount(t, "1")})
 	ctx, ledger := t.Context(), uuid.New()
 	for name, call := range map[string]func() error{
-		"Create":    func() error { _, err := s.Create(ctx, b.Distributor); return err },
-		"Load":      func() error { _, err := s.Load(ctx, ledger, credit.ReadSet{}); return err },
-		"Append":    func() error { return s.Append(ctx, ledger, expected, batch) },
-		"Resellers": func() error { _, err := s.Resellers(ctx, ledger, credit.ResellerQuery{}, store.ResellerPosition{}); return err },
-		"Records":   func() error { _, err := s.Records(ctx, ledger, credit.RecordQuery{}); return err },
+		"Create": func() error { _, err := s.Create(ctx, b.Distributor); return err },
+		"Load":   func() error { _, err := s.Load(ctx, ledger, credit.ReadSet{}); return err },
+		"Append": func() error { return s.Append(ctx, ledger, expected, batch) },
+		"Resellers": func() error {
+			_, err := s.Resellers(ctx, ledger, credit.ResellerQuery{}, store.ResellerPosition{})
+			return err
+		},
+		"Records": func() error { _, err := s.Records(ctx, ledger, credit.RecordQuery{}); return err },
 	} {
 		err := call()
 		require.ErrorContains(t, err, "run Migrate", name)

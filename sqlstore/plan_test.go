@@ -106,20 +106,20 @@ func TestEveryStatementUsesAnIndex(t *testing.T) {
 
 // The columns by which each sort of statement finds its rows.
 var searched = map[string]string{
-	"move the head":                 "(id=?)",
-	"look for the ledger":           "(id=?)",
-	"read the head":                 "(id=?)",
-	"change a reseller":             "(ledger=? AND id=?)",
-	"read resellers":                "(ledger=? AND id=?)",
-	"read resellers by external id": "(ledger=? AND external_id=?)",
-	"look for taken keys":           "(ledger=? AND idempotency_key=?)",
-	"read the records of keys":      "(ledger=? AND idempotency_key=?) (ledger=? AND sequence=?)",
-	"list resellers":                "(ledger=?)",
-	"list resellers, oldest first":  "(ledger=?)",
+	"move the head":                                "(id=?)",
+	"look for the ledger":                          "(id=?)",
+	"read the head":                                "(id=?)",
+	"change a reseller":                            "(ledger=? AND id=?)",
+	"read resellers":                               "(ledger=? AND id=?)",
+	"read resellers by external id":                "(ledger=? AND external_id=?)",
+	"look for taken keys":                          "(ledger=? AND idempotency_key=?)",
+	"read the records of keys":                     "(ledger=? AND idempotency_key=?) (ledger=? AND sequence=?)",
+	"list resellers":                               "(ledger=?)",
+	"list resellers, oldest first":                 "(ledger=?)",
 	"list resellers from a position":               "(ledger=? AND (bound_at,id)<(?,?))",
 	"list resellers from a position, oldest first": "(ledger=? AND (bound_at,id)>(?,?))",
-	"list records":               "(ledger=? AND sequence>? AND sequence<?)",
-	"list records of a reseller": "(ledger=? AND reseller=? AND sequence>? AND sequence<?)",
+	"list records":                                 "(ledger=? AND sequence>? AND sequence<?)",
+	"list records of a reseller":                   "(ledger=? AND reseller=? AND sequence>? AND sequence<?)",
 }
 
 func requireIndexed(t *testing.T, db *sqlx.DB, key statementKey, text, statistics string) {

@@ -136,14 +136,14 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		" WHERE id = ", id, " AND sequence = ", q.bind(expected.Sequence, "bigint"), " AND hash = ", q.bind(expected.Hash[:], "bytea"))
 	if taken > 0 {
 		q.text(" AND NOT EXISTS (SELECT FROM unnest(", q.bind(keys.String(), "text[]"), ") AS k (idempotency_key) CROSS JOIN ",
-			pgLookup("t", []string{"sequence"}, s.prefix+"keys", id, "idempotency_key", "k.idempotency_key"), ")")
+			pgLookup("t", []string{"sequence"}, s.prefix+"keys", pgKey("idempotency_key", "k.idempotency_key", id)), ")")
 	}
 	q.text(" RETURNING id)")
 	counts := []pgCount{{"head", 1}} // of every branch
 
 	// What is not sent has no branch.
 	if n := len(b.Added); n > 0 {
-		sent, err := q.rows(s.prefix+"reseller_row", resellerColumns, n, d.resellerValues(b.Added))
+		sent, err := q.rows(s.prefix+"reseller_row", n, d.resellerValues(b.Added))
 		if err != nil {
 			return "", nil, err
 		}
@@ -152,7 +152,7 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		counts = append(counts, pgCount{"added", n})
 	}
 	if n := len(b.Changed); n > 0 {
-		sent, err := q.rows(s.prefix+"reseller_row", resellerColumns, n, d.resellerValues(b.Changed))
+		sent, err := q.rows(s.prefix+"reseller_row", n, d.resellerValues(b.Changed))
 		if err != nil {
 			return "", nil, err
 		}
@@ -160,12 +160,14 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		for _, column := range resellerColumns[fixedColumns:] {
 			set = append(set, column+" = v."+column)
 		}
+		// The limit has no effect but that the planner expects one row, and not ten,
+		// for which it would read a small table from end to end.
 		q.text(", changed AS (UPDATE ", s.prefix, "resellers AS r SET ", strings.Join(set, ", "),
-			" FROM head CROSS JOIN ", sent, " AS v CROSS JOIN ", pgLookup("t", []string{"ctid"}, s.prefix+"resellers", "head.id", "id", "v.id"),
+			" FROM head CROSS JOIN (SELECT ", columnsText("v", resellerColumns[1:]), " FROM ", sent, " AS v LIMIT ", q.bind(int64(n), "bigint"), ") AS v CROSS JOIN ", pgLookup("t", []string{"ctid"}, s.prefix+"resellers", pgKey("id", "v.id", "head.id")),
 			" WHERE r.ctid = t.ctid RETURNING 1)")
 		counts = append(counts, pgCount{"changed", n})
 	}
-	sent, err := q.rows(s.prefix+"record_row", recordColumns, len(b.Records), func(args []any, i int) ([]any, error) {
+	sent, err := q.rows(s.prefix+"record_row", len(b.Records), func(args []any, i int) ([]any, error) {
 		return appendRecord(args, d, nil, &b.Records[i])
 	})
 	if err != nil {
@@ -180,17 +182,19 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		counts = append(counts, pgCount{"taken", taken})
 	}
 
-	var right, sum, said, from []string
+	var wanted, none pgArray
+	var branches, counted []string
 	for _, c := range counts {
-		right = append(right, c.branch+".n = "+q.bind(int64(c.rows), "bigint"))
-		sum = append(sum, c.branch+".n")
-		said = append(said, "' "+c.branch+" ' || "+c.branch+".n")
-		from = append(from, "(SELECT count(*) AS n FROM "+c.branch+") AS "+c.branch)
+		wanted.number(int64(c.rows))
+		none.number(0)
+		branches = append(branches, c.branch)
+		counted = append(counted, "(SELECT count(*) FROM "+c.branch+")")
 	}
-	q.text(" SELECT CASE WHEN ", strings.Join(right, " AND "), " THEN ", strconv.Itoa(pgWritten),
-		" WHEN ", strings.Join(sum, " + "), " = 0 THEN CASE WHEN EXISTS (SELECT FROM ", s.prefix, "ledgers WHERE id = ", id, ")",
+	q.text(" SELECT CASE WHEN n = ", q.bind(wanted.String(), "bigint[]"), " THEN ", strconv.Itoa(pgWritten),
+		" WHEN n = '", none.String(), "' THEN CASE WHEN EXISTS (SELECT FROM ", s.prefix, "ledgers WHERE id = ", id, ")",
 		" THEN ", strconv.Itoa(pgMoved), " ELSE ", strconv.Itoa(pgNoLedger), " END",
-		" ELSE CAST('", pgMiscount, "' || ", strings.Join(said, " || "), " AS integer) END FROM ", strings.Join(from, " CROSS JOIN "))
+		" ELSE CAST('", pgMiscount, strings.Join(branches, ", "), " ' || CAST(n AS text) AS integer) END",
+		" FROM (SELECT ARRAY[", strings.Join(counted, ", "), "] AS n OFFSET 0) AS counted")
 	return q.sql.String(), q.args, nil
 }
 
@@ -198,19 +202,27 @@ func (d postgres) resellerValues(of []credit.Reseller) func(args []any, i int) (
 	return func(args []any, i int) ([]any, error) { return appendReseller(args, d, nil, &of[i]) }
 }
 
-// pgLookup is a source of rows that is joined to others: the row of a ledger in
-// which a column has a value, both of which make up an index that is unique.
+// pgLookup is a source of rows that is joined to others: the one row that has a
+// key of the table.
 //
-// OFFSET 0 keeps the planner from joining the table in a way of its own. Before
-// it has statistics, it takes a ledger to have hardly any rows, and a plan that
-// reads all of them stays in use, because drivers keep prepared statements.
-func pgLookup(as string, columns []string, table, ledger, column, value string) string {
-	return "LATERAL (SELECT " + columnsText("", columns) + " FROM " + table + " WHERE ledger = " + ledger + " AND " + column + " = " + value + " OFFSET 0) AS " + as
+// Before it has statistics, the planner takes a ledger to have hardly any rows,
+// and a plan that reads all of them then stays in use, because drivers keep
+// prepared statements. Hence OFFSET 0, without which it joins the table in a way
+// of its own.
+func pgLookup(as string, columns []string, table, key string) string {
+	return "LATERAL (SELECT " + columnsText("", columns) + " FROM " + table + " WHERE " + key + " OFFSET 0) AS " + as
+}
+
+// pgKey is the condition for a key that begins with a column. IS TRUE is there
+// for the reason above: without it, another index that begins with the ledger
+// looks as good.
+func pgKey(column, value, ledger string) string {
+	return column + " = " + value + " AND (ledger = " + ledger + ") IS TRUE"
 }
 
 // pgMiscount begins the text of the failure that the statement makes when its
 // rows are not as many as were sent.
-const pgMiscount = "credit: rows written:"
+const pgMiscount = "credit: not all rows were written: "
 
 // pgCount is how many rows a branch of the statement must write.
 type pgCount struct {
@@ -243,10 +255,7 @@ func (q *pgStatement) bind(value any, as string) string {
 //
 // Compared before choosing, for 1, 64 and 1,000 records: a parameter for each
 // column takes the longest to parse and plan, json the longest to read.
-//
-// The limit has no effect but that the planner expects one row, and not ten, for
-// which it would read a small table from end to end.
-func (q *pgStatement) rows(as string, columns []string, count int, values func(args []any, i int) ([]any, error)) (string, error) {
+func (q *pgStatement) rows(as string, count int, values func(args []any, i int) ([]any, error)) (string, error) {
 	var a pgArray
 	var row []any
 	var err error
@@ -258,7 +267,7 @@ func (q *pgStatement) rows(as string, columns []string, count int, values func(a
 			return "", fmt.Errorf("%s: %w", as, err)
 		}
 	}
-	return "(SELECT " + columnsText("", columns[1:]) + " FROM unnest(" + q.bind(a.String(), as+"[]") + ") LIMIT " + q.bind(int64(count), "bigint") + ")", nil
+	return "unnest(" + q.bind(a.String(), as+"[]") + ")", nil
 }
 
 // pgArray is an array as PostgreSQL writes it: {1,NULL,"a text"}. Slices of Go
@@ -278,6 +287,11 @@ func (a *pgArray) next() {
 	} else {
 		a.text = append(a.text, ',')
 	}
+}
+
+func (a *pgArray) number(n int64) {
+	a.next()
+	a.text = strconv.AppendInt(a.text, n, 10)
 }
 
 // add adds an id or a text.

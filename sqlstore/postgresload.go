@@ -92,7 +92,7 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 		q.text(" UNION ALL ")
 		part("reseller", noHead, pgNamed("reseller", "t", resellers), noRecord)
 		q.text(" FROM unnest(", q.bind(array, way.as), ") AS a (value) CROSS JOIN ",
-			pgLookup("t", resellers, s.prefix+"resellers", id, way.column, "a.value"))
+			pgLookup("t", resellers, s.prefix+"resellers", pgKey(way.column, "a.value", id)))
 	}
 	if len(asked.Keys) > 0 {
 		array, err := pgArrayOf(values(asked.Keys, asIs))
@@ -102,8 +102,8 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 		q.text(" UNION ALL ")
 		part("record", noHead, noReseller, pgNamed("record", "t", records))
 		q.text(" FROM unnest(", q.bind(array, "text[]"), ") AS a (value) CROSS JOIN ",
-			pgLookup("k", []string{"sequence"}, s.prefix+"keys", id, "idempotency_key", "a.value"), " CROSS JOIN ",
-			pgLookup("t", records, s.prefix+"records", id, "sequence", "k.sequence"))
+			pgLookup("k", []string{"sequence"}, s.prefix+"keys", pgKey("idempotency_key", "a.value", id)), " CROSS JOIN ",
+			pgLookup("t", records, s.prefix+"records", "ledger = "+id+" AND sequence = k.sequence"))
 	}
 	return q.sql.String(), q.args, nil
 }

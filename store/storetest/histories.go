@@ -140,6 +140,9 @@ type history struct {
 	lost, missed int  // answers that were lost, and calls that did not happen
 	undecided    bool // porcupine ran out of time
 
+	// Where place put each operation: how many records there are before and after it.
+	before, after []int
+
 	possible []map[int]bool // by operation and state: is the answer possible there?
 }
 
@@ -350,7 +353,7 @@ func labelled(c credit.Command, reference string) credit.Command {
 	v := reflect.New(reflect.TypeOf(c)).Elem()
 	v.Set(reflect.ValueOf(c))
 	v.FieldByName("Reference").SetString(reference)
-	c, _ = v.Interface().(credit.Command)
+	c, _ = reflect.TypeAssert[credit.Command](v)
 	return c
 }
 
@@ -644,9 +647,12 @@ func sameRefusal(want, got error) bool {
 //
 // Porcupine searches, and how long that takes is bounded by nothing but patience.
 // Because states are numbers here, the question can also be decided directly (see
-// place), and the two must agree. If porcupine runs out of its time, which happens
-// where there is no order to be found, the direct answer stands.
+// place), and the two must agree. If porcupine finds no order in time, it is shown
+// the one that place found, every call shortened to the moment at which it took
+// effect, and must accept that. Only where place says that there is none, and
+// porcupine does not know, the word of place stands alone.
 func (h *history) check() string {
+	const patience = 2 * time.Second
 	model := porcupine.Model{
 		Init: func() any { return 0 },
 		Step: func(state, in, out any) (bool, any) {
@@ -657,12 +663,15 @@ func (h *history) check() string {
 		},
 		Hash: func(state any) uint64 { n, _ := state.(int); return uint64(n) * 0x9e3779b97f4a7c15 },
 	}
-	problem, patience := h.place(), 20*time.Second
-	if problem != "" {
-		patience = 2 * time.Second
-	}
+	problem := h.place()
 	found := porcupine.CheckOperationsTimeout(model, h.operations, patience)
-	h.undecided = found == porcupine.Unknown
+	if h.undecided = found == porcupine.Unknown; h.undecided && problem == "" {
+		moments, late := h.moments()
+		if late != "" {
+			return late
+		}
+		found = porcupine.CheckOperationsTimeout(model, moments, 0)
+	}
 	switch {
 	case found == porcupine.Illegal && problem == "":
 		return "porcupine found no order of the calls, but there is one: the test itself is wrong"
@@ -670,6 +679,32 @@ func (h *history) check() string {
 		return "porcupine found an order of the calls, though there is none: the test itself is wrong; " + problem
 	}
 	return problem
+}
+
+// moments is the history in the order that place found, every call shortened to
+// one moment between its beginning and its end.
+func (h *history) moments() ([]porcupine.Operation, string) {
+	order := make([]int, len(h.operations))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		// At the same place, those that leave the log as it is come before the one
+		// that does not.
+		return cmp.Or(cmp.Compare(h.before[a], h.before[b]), cmp.Compare(h.after[a], h.after[b]), cmp.Compare(h.operations[a].Call, h.operations[b].Call))
+	})
+	fine := int64(len(order) + 1) // room for all of them between two ticks of the clock
+	moments := make([]porcupine.Operation, 0, len(order))
+	last := int64(0)
+	for _, i := range order {
+		op := h.operations[i]
+		if last = max(last+1, op.Call*fine); last >= (op.Return+1)*fine {
+			return nil, "the test itself is wrong: the order that was found does not respect this call:\n" + h.tell(i)
+		}
+		op.Call, op.Return = last, last
+		moments = append(moments, op)
+	}
+	return moments, ""
 }
 
 // place looks for the earliest place, in number of records, at which each call can
@@ -692,24 +727,25 @@ func (h *history) place() string {
 	slices.SortStableFunc(byCall, func(a, b int) int { return cmp.Compare(h.operations[a].Call, h.operations[b].Call) })
 	byReturn := slices.Clone(byCall)
 	slices.SortStableFunc(byReturn, func(a, b int) int { return cmp.Compare(h.operations[a].Return, h.operations[b].Return) })
-	after := make([]int, len(h.operations)) // how many records there are after the call
+	h.before, h.after = make([]int, len(h.operations)), make([]int, len(h.operations))
 	returned, least := 0, 0
 	lost := map[int]int{} // the least place of lost ones
 	for _, i := range byCall {
 		op := h.operations[i]
 		for ; returned < len(byReturn) && h.operations[byReturn[returned]].Return < op.Call; returned++ {
-			least = max(least, after[byReturn[returned]])
+			least = max(least, h.after[byReturn[returned]])
 		}
 		in, _ := op.Input.(numbered)
 		out, _ := op.Output.(output)
 		if out.lost {
 			lost[i] = least
+			h.before[i], h.after[i] = len(h.log), len(h.log) // unless it wrote
 			continue
 		}
 		placed := false
 		for n := least; n <= len(h.log) && !placed; n++ {
 			if ok, then := h.step(i, n, in.input, out); ok {
-				placed, after[i] = true, then
+				placed, h.before[i], h.after[i] = true, n, then
 			}
 		}
 		if !placed {
@@ -724,6 +760,7 @@ func (h *history) place() string {
 				continue
 			}
 			if written = h.wrote(n, in.input); written > 0 {
+				h.before[i], h.after[i] = n, n+written
 				delete(lost, i)
 				break
 			}

@@ -129,7 +129,7 @@ func bare(c credit.Command) credit.Command {
 			f.SetZero()
 		}
 	}
-	c, _ = v.Interface().(credit.Command)
+	c, _ = reflect.TypeAssert[credit.Command](v)
 	return c
 }
 
@@ -227,7 +227,7 @@ func (r *runner) step(ctx context.Context, op operation) error {
 	want := r.oracle.decide(c, r.clock)
 	receipt, err := send(ctx, l, c)
 	r.note("engine %d: %s → %s", op.engine%len(r.engines), described{c}, answered{receipt, err})
-	if problem := r.compare(want, receipt, err, false); problem != "" {
+	if problem := r.compare(want, receipt, err, false, false); problem != "" {
 		return errors.New(problem)
 	}
 	if want.refusal == nil && !want.replayed {
@@ -275,7 +275,7 @@ func (r *runner) bulk(ctx context.Context, l credit.Ledger, op operation) error 
 			// It may repeat one of this call, whose id is only known now.
 			wants[i].record = r.oracle.log[wants[i].record.Sequence-1]
 		}
-		if problem := r.compare(wants[i], o.Receipt, o.Err, op.options.DryRun || nothing); problem != "" {
+		if problem := r.compare(wants[i], o.Receipt, o.Err, op.options.DryRun, nothing); problem != "" {
 			return fmt.Errorf("command %d of the bulk call: %s", i, problem)
 		}
 		if wants[i].refusal == nil && !wants[i].replayed && !op.options.DryRun {
@@ -291,10 +291,11 @@ var refusals = []error{credit.ErrInvalid, credit.ErrKeyConflict, credit.ErrNotFo
 	credit.ErrInsufficientPool, credit.ErrExceedsAvailable, credit.ErrExceedsUsed, credit.ErrOutOfRange,
 	credit.ErrNotApplied, credit.ErrOutcomeUnknown, credit.ErrBusy, credit.ErrMismatch, credit.ErrCorrupt}
 
-// compare says how the answer differs from the verdict; "" if it does not.
-func (r *runner) compare(want verdict, got credit.Receipt, err error, dry bool) string {
+// compare says how the answer differs from the verdict; "" if it does not. The
+// answer may be of a dry run, or of a call that came to nothing.
+func (r *runner) compare(want verdict, got credit.Receipt, err error, dry, nothing bool) string {
 	if want.refusal != nil {
-		return compareRefusal(want, got, err, dry)
+		return compareRefusal(want, got, err, dry, nothing)
 	}
 	if err != nil {
 		return fmt.Sprintf("refused with %q; the rules accept it", err)
@@ -337,9 +338,9 @@ func (r *runner) compare(want verdict, got credit.Receipt, err error, dry bool) 
 	return ""
 }
 
-func compareRefusal(want verdict, got credit.Receipt, err error, _ bool) string {
+func compareRefusal(want verdict, got credit.Receipt, err error, dry, nothing bool) string {
 	for _, other := range refusals {
-		if errors.Is(err, other) != (other == want.refusal) {
+		if errors.Is(err, other) != errors.Is(want.refusal, other) {
 			return fmt.Sprintf("answered with %v; the rules refuse it with %q (%s)", err, want.refusal, want.why)
 		}
 	}
@@ -361,7 +362,12 @@ func compareRefusal(want verdict, got credit.Receipt, err error, _ bool) string 
 		_, kind := want.request.change()
 		sequence := want.conflict.sequence
 		if want.conflict.drawn {
-			sequence = conflict.EarlierSequence // XXX
+			switch {
+			case dry: // it is only of the dry run
+				sequence = 0
+			case nothing: // it never was
+				sequence = conflict.EarlierSequence
+			}
 		}
 		if conflict.Key != want.request.key || conflict.Kind != kind || conflict.EarlierKind != want.conflict.kind || conflict.EarlierSequence != sequence {
 			return fmt.Sprintf("%v: %+v; expected key %q, kind %s, earlier %s at %d", err, conflict, want.request.key, kind, want.conflict.kind, sequence)
