@@ -126,14 +126,18 @@ type ConflictError struct {
 	// Kind is the kind of the command that was refused.
 	Kind Kind
 	// EarlierKind and EarlierSequence are those of the record that has the key.
-	// In a bulk call that may be a command of the same call.
+	// The sequence is 0 if that record was never written: it is of the same dry run,
+	// or of the same refused all-or-nothing call.
 	EarlierKind     Kind
 	EarlierSequence int64
 }
 
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("credit: %s: key %q belongs to a different %s (record %d); use a new key for a new command",
-		e.Kind, e.Key, e.EarlierKind, e.EarlierSequence)
+	earlier := fmt.Sprintf("record %d", e.EarlierSequence)
+	if e.EarlierSequence == 0 {
+		earlier = "of the same call"
+	}
+	return fmt.Sprintf("credit: %s: key %q belongs to a different %s (%s); use a new key for a new command", e.Kind, e.Key, e.EarlierKind, earlier)
 }
 
 // Unwrap returns [ErrKeyConflict].

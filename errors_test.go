@@ -53,6 +53,8 @@ func TestErrors_unwrapToTheirSentinel(t *testing.T) {
 	t.Parallel()
 	assert.ErrorIs(t, &credit.InvalidError{}, credit.ErrInvalid)
 	assert.ErrorIs(t, &credit.ConflictError{}, credit.ErrKeyConflict)
+	assert.EqualError(t, &credit.ConflictError{Key: "po-1", Kind: credit.KindGrant, EarlierKind: credit.KindAllocate},
+		`credit: grant: key "po-1" belongs to a different allocate (of the same call); use a new key for a new command`)
 	assert.ErrorIs(t, &credit.CorruptError{}, credit.ErrCorrupt)
 	assert.EqualError(t, &credit.CorruptError{Sequence: 3, Problem: "follows record 1"}, "credit: corrupt ledger: record 3: follows record 1")
 	assert.EqualError(t, &credit.InvalidError{Field: "cursor", Problem: "is torn"}, "credit: cursor: is torn")

@@ -30,12 +30,12 @@ func TestMySQLRefuses(t *testing.T) {
 	}{
 		{"server-side prepared statements", func(c *mysql.Config) { c.InterpolateParams = false }, []string{"interpolateParams=true"}},
 		{"prepared statements for what is large", func(c *mysql.Config) { c.MaxAllowedPacket = 1 << 16 }, []string{"maxAllowedPacket", "or more"}},
-		{"a mode that cuts what does not fit", session("sql_mode", "ANSI"), []string{"sql_mode", "STRICT_TRANS_TABLES"}},
-		{"a mode that takes an empty text for NULL", session("sql_mode", "STRICT_TRANS_TABLES,EMPTY_STRING_IS_NULL"), []string{"sql_mode", "EMPTY_STRING_IS_NULL"}},
-		{"three-byte UTF-8", func(c *mysql.Config) { c.Params = map[string]string{"charset": "utf8mb3"} }, []string{"character_set", "utf8mb3", "utf8mb4"}},
-		{"dirty reads", session("tx_isolation", "READ-UNCOMMITTED"), []string{"tx_isolation", "READ-COMMITTED"}},
+		{"a mode that cuts what does not fit", session("sql_mode", "'ANSI'"), []string{"sql_mode", "STRICT_TRANS_TABLES"}},
+		{"a mode that takes an empty text for NULL", session("sql_mode", "'STRICT_TRANS_TABLES,EMPTY_STRING_IS_NULL'"), []string{"sql_mode", "EMPTY_STRING_IS_NULL"}},
+		{"three-byte UTF-8", session("charset", "utf8mb3"), []string{"character_set", "utf8mb3", "utf8mb4"}},
+		{"dirty reads", isolation("READ-UNCOMMITTED"), []string{"tx_isolation", "READ-COMMITTED"}},
 		{"no autocommit", session("autocommit", "0"), []string{"autocommit", "ON"}},
-		{"a read-only session", func(c *mysql.Config) { c.Params = map[string]string{"tx_read_only": "1"} }, []string{"tx_read_only", "OFF"}},
+		{"a read-only session", session("tx_read_only", "1"), []string{"tx_read_only", "OFF"}},
 		{"no database", func(c *mysql.Config) { c.DBName = "" }, []string{"no database", "DSN"}},
 	} {
 		t.Run(refusal.name, func(t *testing.T) {
@@ -75,9 +75,9 @@ func TestMySQLRefuses(t *testing.T) {
 			func(c *mysql.Config) { c.ClientFoundRows = true },
 			func(c *mysql.Config) { c.ParseTime = true },
 			func(c *mysql.Config) { c.MultiStatements = true },
-			session("tx_isolation", "SERIALIZABLE"),
-			session("time_zone", "-09:30"),
-			session("sql_mode", "TRADITIONAL,NO_BACKSLASH_ESCAPES,ANSI_QUOTES,PIPES_AS_CONCAT"),
+			isolation("SERIALIZABLE"),
+			session("time_zone", "'-09:30'"),
+			session("sql_mode", "'TRADITIONAL,NO_BACKSLASH_ESCAPES,ANSI_QUOTES,PIPES_AS_CONCAT'"),
 		} {
 			db := openMySQL(t, dsn, change)
 			db.SetMaxOpenConns(1)
@@ -201,7 +201,7 @@ func TestMySQLCallersTransaction(t *testing.T) {
 		for _, level := range mysqlLevels {
 			t.Run(name+" "+level, func(t *testing.T) {
 				dsn := server.Start(t, name)
-				db := openMySQL(t, dsn, session("tx_isolation", level))
+				db := openMySQL(t, dsn, isolation(level))
 				s := newMySQL(t, db)
 				d := credit.Distributor{ID: uuid.New(), Name: "Acme Cloud", Currency: "USD"}
 				ledger, err := store.Open(t.Context(), s, d, store.Options{})
@@ -302,7 +302,7 @@ func TestMySQLLedgersDoNotWaitForEachOther(t *testing.T) {
 		t.Run(level, func(t *testing.T) {
 			dsn := server.Start(t, server.MariaDB)
 			h := &hooks{}
-			s := newMySQL(t, openHooked(t, change(t, dsn, session("tx_isolation", level), session("innodb_lock_wait_timeout", "1")), h))
+			s := newMySQL(t, openHooked(t, change(t, dsn, isolation(level), session("innodb_lock_wait_timeout", "1")), h))
 			var books []*draftBook
 			var resellers []credit.Reseller
 			for range 5 {

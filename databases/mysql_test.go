@@ -1,6 +1,7 @@
 package databases_test
 
 import (
+	"database/sql"
 	"fmt"
 	"os"
 	"sync"
@@ -36,7 +37,7 @@ func TestMySQLConformance(t *testing.T) {
 		for _, level := range mysqlLevels {
 			t.Run(name+" "+level, func(t *testing.T) {
 				dsn := server.Start(t, name)
-				open := func() *sqlx.DB { return openMySQL(t, dsn, session("tx_isolation", level)) }
+				open := func() *sqlx.DB { return openMySQL(t, dsn, isolation(level)) }
 				db, second := open(), open()
 				var stores atomic.Int64
 				var prefixes sync.Map // of each store
@@ -76,14 +77,20 @@ func session(name, value string) func(*mysql.Config) {
 		if c.Params == nil {
 			c.Params = map[string]string{}
 		}
-		c.Params[name] = "'" + value + "'"
+		c.Params[name] = value
 	}
 }
 
+func isolation(level string) func(*mysql.Config) { return session("tx_isolation", "'"+level+"'") }
+
 func openMySQL(t testing.TB, dsn string, changes ...func(*mysql.Config)) *sqlx.DB {
 	t.Helper()
-	db, err := sqlx.Open("mysql", change(t, dsn, changes...))
+	c, err := mysql.ParseDSN(change(t, dsn, changes...))
 	require.NoError(t, err)
+	c.Logger = &mysql.NopLogger{} // broken connections are what some tests are about
+	connector, err := mysql.NewConnector(c)
+	require.NoError(t, err)
+	db := sqlx.NewDb(sql.OpenDB(connector), "mysql")
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	db.SetMaxOpenConns(16)
 	db.SetMaxIdleConns(16)

@@ -50,6 +50,7 @@ func TestPostgresConformance(t *testing.T) {
 // postgresDatabase is a database of one test, whose stores differ in their prefix.
 type postgresDatabase struct {
 	driver, dsn string
+	plain       string // the DSN without the parameter, for pgx
 	db          *sqlx.DB
 	stores      atomic.Int64
 	prefixes    sync.Map // of each store
@@ -57,7 +58,13 @@ type postgresDatabase struct {
 
 func (w postgresWay) start(t testing.TB) *postgresDatabase {
 	t.Helper()
-	dsn, err := url.Parse(server.Start(t, w.server))
+	return w.connect(t, server.Start(t, w.server))
+}
+
+// connect reaches a database the way of w.
+func (w postgresWay) connect(t testing.TB, plain string) *postgresDatabase {
+	t.Helper()
+	dsn, err := url.Parse(plain)
 	require.NoError(t, err)
 	parameters := dsn.Query()
 	if w.driver == "postgres" {
@@ -66,8 +73,8 @@ func (w postgresWay) start(t testing.TB) *postgresDatabase {
 	if name, value, ok := strings.Cut(w.parameter, "="); ok {
 		parameters.Set(name, value)
 	}
-	dsn.RawQuery = parameters.Encode()
-	p := &postgresDatabase{driver: w.driver, dsn: dsn.String()}
+	dsn.RawQuery = strings.ReplaceAll(parameters.Encode(), "+", "%20")
+	p := &postgresDatabase{driver: w.driver, plain: plain, dsn: dsn.String()}
 	p.db = p.pool(t)
 	return p
 }
@@ -91,9 +98,14 @@ func (p *postgresDatabase) open(t testing.TB) store.Store {
 
 func (p *postgresDatabase) reopen(t testing.TB, s store.Store) store.Store {
 	t.Helper()
+	return p.on(t, p.pool(t), p.prefixOf(t, s))
+}
+
+func (p *postgresDatabase) prefixOf(t testing.TB, s store.Store) string {
+	t.Helper()
 	prefix, ok := p.prefixes.Load(s)
 	require.True(t, ok)
-	return p.on(t, p.pool(t), prefix.(string))
+	return prefix.(string)
 }
 
 func (p *postgresDatabase) on(t testing.TB, db *sqlx.DB, prefix string) *sqlstore.Store {

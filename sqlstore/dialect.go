@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
 
 	"github.com/resellerkit/credit"
@@ -18,10 +18,10 @@ import (
 type Dialect interface {
 	// folder is where its migrations are, below migrations/.
 	folder() string
-	// goose is its name in the migration tool, and migrationLock keeps two
+	// schema is the table of the migration tool, and migrationLock keeps two
 	// migrations from running at the same time; nil if a migration is one
 	// transaction, so that the second one finds the work done.
-	goose() goose.Dialect
+	schema(table string) (database.Store, error)
 	migrationLock() (lock.SessionLocker, error)
 
 	// check refuses a pool that does not have what the store needs.

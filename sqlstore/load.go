@@ -37,23 +37,23 @@ func (s *Store) loadParts(ctx context.Context, ledger uuid.UUID, asked credit.Re
 	}
 	// All statements are prepared before the transaction takes what may be the
 	// pool's only connection.
-	head, err := s.statement(ctx, "read the head", 1, func() string { return s.headText() + locked })
+	head, err := s.statement(ctx, "read the head"+locked, 1, func() string { return s.headText() + locked })
 	if err != nil {
 		return credit.Snapshot{}, err
 	}
-	byID, err := s.lookups(ctx, "read resellers", ledger, values(asked.Resellers, s.dialect.id), func(n int) string {
+	byID, err := s.lookups(ctx, "read resellers"+locked, ledger, values(asked.Resellers, s.dialect.id), func(n int) string {
 		return s.resellersText() + " WHERE ledger = ? AND id IN " + marks(n) + locked
 	})
 	if err != nil {
 		return credit.Snapshot{}, err
 	}
-	byExternalID, err := s.lookups(ctx, "read resellers by external id", ledger, values(asked.ExternalIDs, asIs), func(n int) string {
+	byExternalID, err := s.lookups(ctx, "read resellers by external id"+locked, ledger, values(asked.ExternalIDs, asIs), func(n int) string {
 		return s.resellersText() + s.dialect.using(s.prefix+"resellers_external_id") + " WHERE ledger = ? AND external_id IN " + marks(n) + locked
 	})
 	if err != nil {
 		return credit.Snapshot{}, err
 	}
-	byKey, err := s.lookups(ctx, "read the records of keys", ledger, values(asked.Keys, asIs), func(n int) string {
+	byKey, err := s.lookups(ctx, "read the records of keys"+locked, ledger, values(asked.Keys, asIs), func(n int) string {
 		return "SELECT " + columnsText("r", recordColumns[1:]) + " FROM " + s.prefix + "keys k JOIN " + s.prefix + "records r" +
 			" ON r.ledger = k.ledger AND r.sequence = k.sequence WHERE k.ledger = ? AND k.idempotency_key IN " + marks(n) + locked
 	})

@@ -68,7 +68,11 @@ func (s *Store) Migrate(ctx context.Context) error {
 }
 
 func (s *Store) migrate(ctx context.Context) error {
-	options := []goose.ProviderOption{goose.WithTableName(s.schemaTable()), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger())}
+	table, err := s.dialect.schema(s.schemaTable())
+	if err != nil {
+		return err
+	}
+	options := []goose.ProviderOption{goose.WithStore(table), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger())}
 	lock, err := s.dialect.migrationLock()
 	if err != nil {
 		return err
@@ -76,7 +80,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	if lock != nil {
 		options = append(options, goose.WithSessionLocker(lock))
 	}
-	provider, err := goose.NewProvider(s.dialect.goose(), s.db.DB, s.Migrations(), options...)
+	provider, err := goose.NewProvider(goose.DialectCustom, s.db.DB, s.Migrations(), options...)
 	if err != nil {
 		return err
 	}
@@ -93,7 +97,7 @@ func (s *Store) Status(ctx context.Context) ([]Migration, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
-	table, err := database.NewStore(s.dialect.goose(), s.schemaTable())
+	table, err := s.dialect.schema(s.schemaTable())
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
@@ -118,7 +122,9 @@ func (s *Store) Status(ctx context.Context) ([]Migration, error) {
 
 // Migrations returns the schema as SQL files with the prefix filled in, for those
 // who migrate with a tool of their own. They carry the annotations of
-// github.com/pressly/goose; other tools read them as comments.
+// github.com/pressly/goose; other tools read them as comments. What such a tool has
+// applied, [Store.Status] does not know and [Store.Migrate] would try again: use one
+// or the other.
 func (s *Store) Migrations() fs.FS {
 	var buf bytes.Buffer
 	archive := zip.NewWriter(&buf) // the shortest way to a file system in memory

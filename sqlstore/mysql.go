@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -15,8 +16,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 
 	"github.com/resellerkit/credit"
 	"github.com/resellerkit/credit/store"
@@ -39,12 +38,9 @@ var MySQL Dialect = mysql{}
 
 type mysql struct{}
 
-func (mysql) folder() string       { return "mysql" }
-func (mysql) goose() goose.Dialect { return goose.DialectMySQL }
-func (mysql) bind() int            { return sqlx.QUESTION }
-func (mysql) id(id uuid.UUID) any  { return id[:] }
-
-func (mysql) migrationLock() (lock.SessionLocker, error) { return mysqlMigrationLock{}, nil }
+func (mysql) folder() string      { return "mysql" }
+func (mysql) bind() int           { return sqlx.QUESTION }
+func (mysql) id(id uuid.UUID) any { return id[:] }
 
 // snapshot is taken by the first read and kept for the others.
 func (mysql) snapshot() *sql.TxOptions {
@@ -65,7 +61,9 @@ func (mysql) beyond(oldestFirst bool, boundAt int64, id any) (condition string, 
 
 func (mysql) prepares() bool { return false }
 
-func (mysql) using(string) string { return "" }
+// using names the index, because without statistics a small table is scanned, and
+// with FOR UPDATE all of it is locked.
+func (mysql) using(index string) string { return " FORCE INDEX (" + index + ")" }
 
 func (mysql) lock(prefix string) string {
 	return "SELECT sequence FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE"
@@ -105,17 +103,17 @@ const (
 
 // mysqlPlan is all that one append sends, made before anything is locked.
 type mysqlPlan struct {
-	prefix   string
-	ledger   any
-	expected credit.Head
-	keys     []any
-	head     mysqlWrite
-	writes   []mysqlWrite
+	prefix        string
+	ledger        any
+	before, after mysqlHead
+	keys          []any
+	head          mysqlWrite
+	writes        []mysqlWrite
 }
 
 func (d mysql) plan(prefix string, ledger uuid.UUID, expected credit.Head, b store.Batch) (mysqlPlan, error) {
 	head, id := b.Head(), d.id(ledger)
-	p := mysqlPlan{prefix: prefix, ledger: id, expected: expected}
+	p := mysqlPlan{prefix: prefix, ledger: id, before: mysqlHeadOf(expected), after: mysqlHeadOf(head)}
 	var m millionths
 	p.head = mysqlWrite{what: "move the head", rows: 1,
 		text: "UPDATE " + prefix + "ledgers SET sequence = ?, hash = ?, recorded_at = ?, granted = ?, allocated = ?" +
@@ -165,17 +163,28 @@ func (p mysqlPlan) run(ctx context.Context, tx executor) error {
 		return fmt.Errorf("%s: %w", p.head.what, err)
 	}
 	if moved == 0 {
-		return p.unmoved(ctx, tx)
+		switch head, err := p.current(ctx, tx); {
+		case err != nil:
+			return err
+		case head == p.before:
+			return errMySQLGone
+		}
+		return store.ErrMoved
 	}
 	for _, w := range p.writes {
 		changed, err := affected(tx.ExecContext(ctx, w.text, w.args...))
-		if mysqlIs(err, mysqlDuplicate) {
-			if taken, lookErr := p.taken(ctx, tx); lookErr != nil || taken {
-				return errors.Join(lookErr, fmt.Errorf("%w: %w", store.ErrMoved, err))
+		switch {
+		case mysqlIs(err, mysqlDuplicate):
+			if taken, lookErr := p.taken(ctx, tx); lookErr != nil {
+				err = errors.Join(lookErr, err)
+			} else if taken {
+				err = fmt.Errorf("%w: %w", store.ErrMoved, err)
 			}
-		}
-		if err == nil && changed != w.rows {
+		case err == nil && changed != w.rows:
 			err = fmt.Errorf("%d rows changed instead of %d", changed, w.rows)
+			if head, headErr := p.current(ctx, tx); headErr != nil || head != p.after {
+				err = errors.Join(errMySQLGone, headErr, err)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.what, err)
@@ -184,33 +193,30 @@ func (p mysqlPlan) run(ctx context.Context, tx executor) error {
 	return nil
 }
 
-// unmoved tells why the head was not moved. It locks, in order to see what is
-// committed.
-func (p mysqlPlan) unmoved(ctx context.Context, tx executor) error {
+// current reads the sequence and the hash of the head. It locks, in order to see
+// what is committed.
+func (p mysqlPlan) current(ctx context.Context, tx executor) (head mysqlHead, err error) {
 	rows, err := tx.QueryContext(ctx, "SELECT sequence, hash FROM "+p.prefix+"ledgers WHERE id = ? FOR UPDATE", p.ledger)
 	if err != nil {
-		return fmt.Errorf("look for the ledger: %w", err)
+		return head, fmt.Errorf("read the head: %w", err)
 	}
-	defer func() { _ = rows.Close() }() // it has ended
-	var sequence int64
-	var hash hashColumn
-	there := rows.Next()
-	if there {
-		if err := rows.Scan(&sequence, &hash); err != nil {
-			return fmt.Errorf("look for the ledger: %w", err)
-		}
+	defer func() { _ = rows.Close() }() // the second time does nothing
+	if !rows.Next() {
+		return head, cmp.Or(rows.Err(), store.ErrNoLedger)
 	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("look for the ledger: %w", err)
+	if err := rows.Scan(&head.sequence, &head.hash); err != nil {
+		return head, fmt.Errorf("read the head: %w", err)
 	}
-	switch {
-	case !there:
-		return store.ErrNoLedger
-	case sequence == p.expected.Sequence && credit.Hash(hash) == p.expected.Hash:
-		return errMySQLGone
-	}
-	return store.ErrMoved
+	return head, rows.Close()
 }
+
+// mysqlHead is what of a head is compared.
+type mysqlHead struct {
+	sequence int64
+	hash     hashColumn
+}
+
+func mysqlHeadOf(h credit.Head) mysqlHead { return mysqlHead{h.Sequence, hashColumn(h.Hash)} }
 
 // taken tells whether one of the keys is, after a duplicate was refused.
 func (p mysqlPlan) taken(ctx context.Context, tx executor) (bool, error) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jmoiron/sqlx"
 )
@@ -204,40 +203,6 @@ func checkMySQLRollback(ctx context.Context, conn *sqlx.Conn) error {
 		return errors.New("the driver does not roll back: its transactions are without effect, so it must not keep a ledger; use another driver")
 	case !mysqlIs(err, noPoint):
 		return fmt.Errorf("try a transaction: %w", err)
-	}
-	return nil
-}
-
-// mysqlMigrationLock lets one migration of a database run at a time. On a
-// cluster it excludes only those on the same node, and the others find the
-// tables there.
-type mysqlMigrationLock struct{}
-
-const (
-	mysqlLockName = "CONCAT('credit.', SHA1(DATABASE()))" // such names have a limit
-	mysqlLockWait = 10 * time.Second
-)
-
-// SessionLock implements lock.SessionLocker.
-func (mysqlMigrationLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
-	for {
-		var got sql.NullInt64
-		text := "SELECT GET_LOCK(" + mysqlLockName + ", " + strconv.Itoa(int(mysqlLockWait.Seconds())) + ")"
-		switch err := conn.QueryRowContext(ctx, text).Scan(&got); {
-		case err != nil:
-			return fmt.Errorf("wait for another migration: %w", err)
-		case !got.Valid:
-			return errors.New("wait for another migration: GET_LOCK failed")
-		case got.Int64 == 1:
-			return nil
-		}
-	}
-}
-
-// SessionUnlock implements lock.SessionLocker.
-func (mysqlMigrationLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
-	if _, err := conn.ExecContext(ctx, "DO RELEASE_LOCK("+mysqlLockName+")"); err != nil {
-		return fmt.Errorf("let the next migration begin: %w", err)
 	}
 	return nil
 }

@@ -53,18 +53,18 @@ func TestEveryStatementUsesAnIndex(t *testing.T) {
 		require.NoError(t, s.Append(ctx, d.ID, expected, b))
 		return b
 	}
-	resellers := write(400, func(i int) credit.Command {
+	resellers := write(70, func(i int) credit.Command {
 		return credit.NewReseller{Name: "Nimbus", ExternalID: fmt.Sprint(i), Key: fmt.Sprint(i), BoundAt: time.UnixMicro(int64(i % 7))}
 	}).Added
 	for range 3 {
-		write(400, func(i int) credit.Command {
+		write(70, func(i int) credit.Command {
 			return credit.Usage{ResellerID: resellers[i].ID, Amount: credit.FromMillionths(1)}
 		})
 	}
 	require.ErrorIs(t, s.Append(ctx, uuid.New(), credit.Head{}, store.Batch{Records: []credit.Record{{}}}), store.ErrNoLedger)
 
 	// Every form of every query.
-	for _, n := range []int{1, 8, 64, 400} {
+	for _, n := range []int{1, 8, 64, 70} {
 		var asked credit.ReadSet
 		for i := range n {
 			asked.Resellers = append(asked.Resellers, resellers[i].ID)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
 )
 
@@ -30,8 +31,11 @@ var Postgres Dialect = postgres{}
 
 type postgres struct{}
 
-func (postgres) folder() string       { return "postgres" }
-func (postgres) goose() goose.Dialect { return goose.DialectPostgres }
+func (postgres) folder() string { return "postgres" }
+
+func (postgres) schema(table string) (database.Store, error) {
+	return database.NewStore(goose.DialectPostgres, table)
+}
 
 // migrationLock is none: every step is a transaction that takes its version in
 // the end, and of two that create the same table the second waits for the first.
@@ -67,6 +71,13 @@ func (postgres) lock(prefix string) string {
 // check looks at one connection, because a pool's connections have the settings
 // of its data source name in common.
 func (d postgres) check(ctx context.Context, db *sqlx.DB) error {
+	if err := checkPostgres(ctx, db); err != nil {
+		return d.advised(err)
+	}
+	return nil
+}
+
+func checkPostgres(ctx context.Context, db *sqlx.DB) error {
 	conn, err := db.Connx(ctx)
 	if err != nil {
 		return fmt.Errorf("get a connection to check: %w", err)
@@ -82,7 +93,7 @@ func (d postgres) check(ctx context.Context, db *sqlx.DB) error {
 	if err := conn.GetContext(ctx, &found, "SELECT CAST(current_setting('server_version_num') AS integer) AS version,"+
 		" current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS standby,"+
 		" current_setting('transaction_read_only') AS read_only, current_setting('synchronous_commit') AS synchronous_commit"); err != nil {
-		return d.advised(fmt.Errorf("ask PostgreSQL for its settings: %w", err))
+		return fmt.Errorf("ask PostgreSQL for its settings: %w", err)
 	}
 	switch {
 	case found.Version < 15_00_00:

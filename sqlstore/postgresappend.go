@@ -136,7 +136,7 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		" WHERE id = ", id, " AND sequence = ", q.bind(expected.Sequence, "bigint"), " AND hash = ", q.bind(expected.Hash[:], "bytea"))
 	if taken > 0 {
 		q.text(" AND NOT EXISTS (SELECT FROM unnest(", q.bind(keys.String(), "text[]"), ") AS k (idempotency_key) CROSS JOIN ",
-			pgLookup("t", []string{"sequence"}, s.prefix+"keys", pgKey("idempotency_key", "k.idempotency_key", id)), ")")
+			pgLookup("t", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = k.idempotency_key"), ")")
 	}
 	q.text(" RETURNING id)")
 	counts := []pgCount{{"head", 1}} // of every branch
@@ -163,7 +163,7 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		// The limit has no effect but that the planner expects one row, and not ten,
 		// for which it would read a small table from end to end.
 		q.text(", changed AS (UPDATE ", s.prefix, "resellers AS r SET ", strings.Join(set, ", "),
-			" FROM head CROSS JOIN (SELECT ", columnsText("v", resellerColumns[1:]), " FROM ", sent, " AS v LIMIT ", q.bind(int64(n), "bigint"), ") AS v CROSS JOIN ", pgLookup("t", []string{"ctid"}, s.prefix+"resellers", pgKey("id", "v.id", "head.id")),
+			" FROM head CROSS JOIN (SELECT ", columnsText("v", resellerColumns[1:]), " FROM ", sent, " AS v LIMIT ", q.bind(int64(n), "bigint"), ") AS v CROSS JOIN ", pgLookup("t", []string{"ctid"}, s.prefix+"resellers", pgReseller("id", "v.id", "head.id")),
 			" WHERE r.ctid = t.ctid RETURNING 1)")
 		counts = append(counts, pgCount{"changed", n})
 	}
@@ -213,10 +213,10 @@ func pgLookup(as string, columns []string, table, key string) string {
 	return "LATERAL (SELECT " + columnsText("", columns) + " FROM " + table + " WHERE " + key + " OFFSET 0) AS " + as
 }
 
-// pgKey is the condition for a key that begins with a column. IS TRUE is there
-// for the reason above: without it, another index that begins with the ledger
-// looks as good.
-func pgKey(column, value, ledger string) string {
+// pgReseller is the condition for a key of a reseller, which its index begins
+// with. IS TRUE is there for the reason above: without it, the index that begins
+// with the ledger looks as good.
+func pgReseller(column, value, ledger string) string {
 	return column + " = " + value + " AND (ledger = " + ledger + ") IS TRUE"
 }
 

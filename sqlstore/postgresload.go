@@ -27,7 +27,7 @@ func (d postgres) load(ctx context.Context, s *Store, ledger uuid.UUID, asked cr
 	if err != nil {
 		return credit.Snapshot{}, err
 	}
-	rows, err := s.base().QueryContext(ctx, text, args...)
+	rows, err := s.base().QueryContext(ctx, text, args...) //nolint:rowserrcheck // StructScan returns it
 	if err != nil {
 		return credit.Snapshot{}, d.advised(err)
 	}
@@ -92,7 +92,7 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 		q.text(" UNION ALL ")
 		part("reseller", noHead, pgNamed("reseller", "t", resellers), noRecord)
 		q.text(" FROM unnest(", q.bind(array, way.as), ") AS a (value) CROSS JOIN ",
-			pgLookup("t", resellers, s.prefix+"resellers", pgKey(way.column, "a.value", id)))
+			pgLookup("t", resellers, s.prefix+"resellers", pgReseller(way.column, "a.value", id)))
 	}
 	if len(asked.Keys) > 0 {
 		array, err := pgArrayOf(values(asked.Keys, asIs))
@@ -102,7 +102,7 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 		q.text(" UNION ALL ")
 		part("record", noHead, noReseller, pgNamed("record", "t", records))
 		q.text(" FROM unnest(", q.bind(array, "text[]"), ") AS a (value) CROSS JOIN ",
-			pgLookup("k", []string{"sequence"}, s.prefix+"keys", pgKey("idempotency_key", "a.value", id)), " CROSS JOIN ",
+			pgLookup("k", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = a.value"), " CROSS JOIN ",
 			pgLookup("t", records, s.prefix+"records", "ledger = "+id+" AND sequence = k.sequence"))
 	}
 	return q.sql.String(), q.args, nil

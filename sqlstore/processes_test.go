@@ -107,7 +107,7 @@ func TestTwoProcessesWriteToOneLedgerAsIfOneAtATime(t *testing.T) {
 	for i := range processes {
 		text, err := json.Marshal(job{path, acme, added.ResellerID, fmt.Sprintf("process-%d", i), callers, times})
 		require.NoError(t, err)
-		processes[i] = exec.CommandContext(t.Context(), self) //nolint:gosec // this very program
+		processes[i] = exec.CommandContext(t.Context(), self)
 		processes[i].Env = append(os.Environ(), jobVariable+"="+string(text))
 		processes[i].Stdout, processes[i].Stderr = &outputs[i], os.Stderr
 		require.NoError(t, processes[i].Start())

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
 
 	"github.com/resellerkit/credit"
@@ -28,16 +29,25 @@ import (
 // (SetMaxOpenConns(1)), because every further connection would be a database of
 // its own; it is gone when that connection is closed.
 //
-// Writers of one file exclude each other, also those of different ledgers.
+// Writers of one file exclude each other, also those of different ledgers; readers
+// wait for nobody.
+//
+// Any driver will do whose errors have SQLite's result code in a method or a field
+// Code. With github.com/mattn/go-sqlite3 the settings are
+// _busy_timeout=5000&_foreign_keys=1&_journal_mode=WAL&_synchronous=FULL; leave
+// out _txlock there, because it would make readers wait for the writer.
 var SQLite Dialect = sqlite{}
 
 type sqlite struct{}
 
 func (sqlite) folder() string                             { return "sqlite" }
-func (sqlite) goose() goose.Dialect                       { return goose.DialectSQLite3 }
 func (sqlite) migrationLock() (lock.SessionLocker, error) { return nil, nil }
 func (sqlite) bind() int                                  { return sqlx.QUESTION }
 func (sqlite) id(id uuid.UUID) any                        { return id[:] }
+
+func (sqlite) schema(table string) (database.Store, error) {
+	return database.NewStore(goose.DialectSQLite3, table)
+}
 
 // snapshot reads. That it is read-only also keeps the driver from taking the
 // write lock, whatever _txlock says.

@@ -1,12 +1,16 @@
 package sqlstore_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +35,7 @@ func requireRead(t *testing.T, s store.Store, ledger uuid.UUID, b store.Batch) {
 	assert.Equal(t, b.Records, records)
 	var asked credit.ReadSet
 	var keyed []credit.Record
-	resellers := append(append([]credit.Reseller{}, b.Added...), b.Changed...)
+	resellers := slices.Concat(b.Added, b.Changed)
 	for _, r := range b.Records {
 		if r.Key != "" {
 			asked.Keys, keyed = append(asked.Keys, r.Key), append(keyed, r)
@@ -213,8 +217,12 @@ func TestListsOfEveryLength(t *testing.T) {
 		asked.Resellers = append(asked.Resellers, asked.Resellers[0], uuid.New())
 		found, err := s.Load(t.Context(), b.ID, asked)
 		require.NoError(t, err)
-		assert.ElementsMatch(t, resellers, found.Resellers)
-		assert.ElementsMatch(t, batch.Records[:n], found.Records)
+		byID := func(x, y credit.Reseller) int { return bytes.Compare(x.ID[:], y.ID[:]) }
+		slices.SortFunc(resellers, byID)
+		slices.SortFunc(found.Resellers, byID)
+		slices.SortFunc(found.Records, func(x, y credit.Record) int { return cmp.Compare(x.Sequence, y.Sequence) })
+		assert.True(t, reflect.DeepEqual(resellers, found.Resellers), "%d resellers", n)
+		assert.True(t, reflect.DeepEqual(batch.Records[:n], found.Records), "%d records", n)
 	}
 }
 
@@ -340,8 +348,7 @@ func TestConstraintsHaveNames(t *testing.T) {
 		{"move the head: credit: amount", func(b *store.Batch) { b.Records[1].Pool.Granted = decimal.New(1, 12) }},
 		{"add a reseller: reseller", func(b *store.Batch) { b.Added[0].Used = decimal.New(1, -7) }},
 	} {
-		bad := store.Batch{Records: append([]credit.Record{}, good.Records...), Added: append([]credit.Reseller{}, good.Added...),
-			Changed: append([]credit.Reseller{}, good.Changed...)}
+		bad := store.Batch{Records: slices.Clone(good.Records), Added: slices.Clone(good.Added), Changed: slices.Clone(good.Changed)}
 		test.spoil(&bad)
 		err := s.Append(t.Context(), b.ID, head, bad)
 		require.ErrorContains(t, err, test.want)

@@ -22,10 +22,10 @@ func openFile(t testing.TB, path string, connections int) *sqlx.DB {
 }
 
 // newStore returns a migrated store on a new file.
-func newStore(t testing.TB, options ...sqlstore.Option) (*sqlstore.Store, *sqlx.DB) {
+func newStore(t testing.TB) (*sqlstore.Store, *sqlx.DB) {
 	t.Helper()
 	db := openFile(t, filepath.Join(t.TempDir(), "credit.db"), 0)
-	s, err := sqlstore.New(db, sqlstore.SQLite, options...)
+	s, err := sqlstore.New(db, sqlstore.SQLite)
 	require.NoError(t, err)
 	require.NoError(t, s.Migrate(t.Context()))
 	return s, db

@@ -55,7 +55,7 @@ func (r textRunner) QueryContext(ctx context.Context, args ...any) (*sql.Rows, e
 
 // selectAll reads all rows into a slice of structs.
 func selectAll(ctx context.Context, r runner, to any, args ...any) error {
-	rows, err := r.QueryContext(ctx, args...)
+	rows, err := r.QueryContext(ctx, args...) //nolint:rowserrcheck // StructScan returns it
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"errors"
+
 	"github.com/google/uuid"
 
 	"github.com/resellerkit/credit"
@@ -27,18 +29,15 @@ func decide(state *credit.State, calls []*call) plan {
 		}
 		outcomes, refused := execute(on, c)
 		p.outcomes[i] = outcomes
-		switch {
-		case c.options.AllOrNothing && refused:
+		failed := c.options.AllOrNothing && refused
+		if c.options.DryRun || failed {
 			for j := range outcomes {
-				if outcomes[j].Err == nil {
+				outcomes[j] = draft(outcomes[j], head)
+				if failed && outcomes[j].Err == nil {
 					outcomes[j] = credit.Outcome{Err: credit.ErrNotApplied}
 				}
 			}
-		case c.options.DryRun:
-			for j := range outcomes {
-				outcomes[j].Receipt = draft(outcomes[j].Receipt, head)
-			}
-		default:
+		} else {
 			for _, o := range outcomes {
 				if o.Err == nil && !o.Receipt.Replayed {
 					p.batch.Records = append(p.batch.Records, o.Receipt.Record)
@@ -84,15 +83,17 @@ func (p *plan) gather(state *credit.State) {
 	}
 }
 
-// draft takes from a dry run's receipt what only a written record has; head is
-// where the dry run began.
-func draft(r credit.Receipt, head int64) credit.Receipt {
-	if r.Sequence <= head {
-		return r // replayed from a record that was there before
+// draft takes from the outcome of a call that writes nothing what only a written
+// record has; head is what the call began on, and what lies before it was written.
+func draft(o credit.Outcome, head int64) credit.Outcome {
+	if conflict, ok := errors.AsType[*credit.ConflictError](o.Err); ok && conflict.EarlierSequence > head {
+		conflict.EarlierSequence = 0
 	}
-	r.Sequence, r.ID, r.Hash = 0, uuid.Nil, credit.Hash{}
-	if r.Kind == credit.KindAdd {
-		r.ResellerID = uuid.Nil
+	if r := &o.Receipt; r.Sequence > head {
+		r.Sequence, r.ID, r.Hash = 0, uuid.Nil, credit.Hash{}
+		if r.Kind == credit.KindAdd {
+			r.ResellerID = uuid.Nil
+		}
 	}
-	return r
+	return o
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,14 +25,14 @@ func TestConformance(t *testing.T) {
 func TestTheOutputIsThatOfAReplayedJournal(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
-	require.NoError(t, run(context.Background(), &out, filepath.Join(t.TempDir(), "credit.journal")))
+	require.NoError(t, run(t.Context(), &out, filepath.Join(t.TempDir(), "credit.journal")))
 	require.Equal(t, "3 records read from the journal and checked; Nimbus Ltd has 250 EUR available\n", out.String())
 }
 
 func TestAnAppendThatWasCutOffIsForgotten(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "credit.journal")
-	require.NoError(t, run(context.Background(), &strings.Builder{}, path))
+	require.NoError(t, run(t.Context(), &strings.Builder{}, path))
 	whole, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, append(whole, whole[:len(whole)/2]...)[:len(whole)+20], 0o600))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,7 +11,7 @@ import (
 func TestAnOrderAndItsCreditAreThereTogetherOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
-	require.NoError(t, run(context.Background(), &out, filepath.Join(t.TempDir(), "shop.db")))
+	require.NoError(t, run(t.Context(), &out, filepath.Join(t.TempDir(), "shop.db")))
 	require.Equal(t, `order po-1 of 600: done
 order po-2 of 600: credit: allocate: 600 exceeds the pool's remaining 400
 order po-1 of 200: the order number is taken

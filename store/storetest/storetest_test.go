@@ -239,6 +239,15 @@ func TestTheHistoryCheckFindsViolations(t *testing.T) {
 			i := find(h, func(in input, out output) bool { return in.read == "pool" })
 			set(h, i, func(out *output) { out.pool = h.heads[0].Pool })
 		},
+		"a read between two records of one call": func(h *history) {
+			i := find(h, func(in input, out output) bool {
+				return in.bulk && out.outcomes[0].Err == nil && out.outcomes[1].Err == nil
+			})
+			between := h.heads[receiptOf(h, i).Sequence]
+			j := find(h, func(in input, out output) bool { return in.read == "head" })
+			set(h, j, func(out *output) { out.head = between })
+			h.operations[j].Call, h.operations[j].Return = 0, h.operations[len(h.operations)-1].Call
+		},
 		"a read of a pool that never was": func(h *history) {
 			i := find(h, func(in input, out output) bool { return in.read == "pool" })
 			set(h, i, func(out *output) { out.pool.Granted = units(1_000_000) })
