@@ -216,10 +216,14 @@ func panics(h Harness, t *testing.T) {
 	}
 }
 
+// patience is how long an engine of these tests tries in vain: long enough for a
+// slow store on a busy machine to read, since only appends are to fail.
+const patience = 2 * time.Second
+
 func strandedForGood(h Harness, t *testing.T) {
 	s, rng := h.Open(t), h.source(t)
 	d, added := prepared(t, rng, s)
-	f, l := faulty(t, s, d, store.Options{CommitTimeout: 30 * time.Millisecond}, func(c FaultyCall) Fault {
+	f, l := faulty(t, s, d, store.Options{CommitTimeout: patience}, func(c FaultyCall) Fault {
 		if c.Method == "Append" {
 			return LostBefore
 		}
@@ -240,7 +244,7 @@ func strandedForGood(h Harness, t *testing.T) {
 // through, and sends it the command.
 func strandOne(t *testing.T, s store.Store, d credit.Distributor, c credit.Allocation) (*Faulty, *store.Ledger) {
 	t.Helper()
-	f, l := faulty(t, s, d, store.Options{CommitTimeout: 30 * time.Millisecond}, func(c FaultyCall) Fault {
+	f, l := faulty(t, s, d, store.Options{CommitTimeout: patience}, func(c FaultyCall) Fault {
 		switch {
 		case c.Method == "Append" && c.Number == 1:
 			return Stranded
