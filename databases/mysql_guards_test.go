@@ -295,6 +295,47 @@ func TestMySQLFailedAppendInTheCallersTransaction(t *testing.T) {
 	}
 }
 
+// What an append compares with is what is committed, also in a transaction that
+// sees an older state.
+func TestMySQLComparesWithWhatIsCommitted(t *testing.T) {
+	dsn := server.Start(t, server.MariaDB)
+	db := openMySQL(t, dsn, isolation("REPEATABLE-READ"))
+	s := newMySQL(t, db)
+	// stale is a transaction of the caller's that has read everything.
+	stale := func(t *testing.T) (inside store.Store) {
+		tx, err := db.BeginTxx(t.Context(), nil)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = tx.Rollback() })
+		_, err = tx.ExecContext(t.Context(), "SELECT * FROM credit_ledgers, credit_resellers, credit_records")
+		require.NoError(t, err)
+		return s.WithTx(tx)
+	}
+	t.Run("a head that has moved since", func(t *testing.T) {
+		b, resellers := newDraftBook(t, s, 1)
+		late := *b
+		late.state = b.state.Fork()
+		head, batch := late.draft(t, usage(resellers[0], "late"))
+		inside := stale(t)
+		b.write(t, s, usage(resellers[0], "early"))
+		require.ErrorIs(t, inside.Append(t.Context(), b.ID, head, batch), store.ErrMoved)
+	})
+	t.Run("a ledger that was created since", func(t *testing.T) {
+		b, resellers := newDraftBook(t, s, 1)
+		head, batch := b.draft(t, usage(resellers[0], "k"))
+		inside := stale(t)
+		created, _ := newDraftBook(t, s, 1)
+		require.ErrorIs(t, inside.Append(t.Context(), created.ID, head, batch), store.ErrMoved)
+	})
+	t.Run("a key that was taken since", func(t *testing.T) {
+		b, resellers := newDraftBook(t, s, 1)
+		inside := stale(t)
+		b.write(t, s, usage(resellers[0], "taken"))
+		head, batch := b.draft(t, usage(resellers[0], "free"))
+		batch.Records[0].Key = "taken"
+		require.ErrorIs(t, inside.Append(t.Context(), b.ID, head, batch), store.ErrMoved)
+	})
+}
+
 // Appends to different ledgers of one database, with keys that come next to each
 // other in the index, do not wait for each other.
 func TestMySQLLedgersDoNotWaitForEachOther(t *testing.T) {

@@ -31,7 +31,9 @@ var (
 	mysqlLevels  = []string{"READ-COMMITTED", "REPEATABLE-READ"}
 )
 
-// TestMySQLConformance runs the suite that defines a correct store, each way.
+// TestMySQLConformance runs the suite that defines a correct store, each way, and
+// the random parts of it more briefly than its default, because each commit is
+// flushed. CREDIT_SEQUENCES and CREDIT_HISTORIES make them longer.
 func TestMySQLConformance(t *testing.T) {
 	for _, name := range mysqlServers {
 		for _, level := range mysqlLevels {
@@ -42,6 +44,8 @@ func TestMySQLConformance(t *testing.T) {
 				var stores atomic.Int64
 				var prefixes sync.Map // of each store
 				storetest.Run(t, storetest.Harness{
+					Sequences: 60,
+					Histories: 6,
 					Open: func(t testing.TB) store.Store {
 						prefix := fmt.Sprintf("s%d_", stores.Add(1))
 						s := newMySQL(t, db, sqlstore.WithPrefix(prefix))

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -35,7 +36,7 @@ type millionths struct{ err error }
 func (m *millionths) of(d decimal.Decimal) int64 {
 	v, err := credit.Millionths(d)
 	if err != nil && m.err == nil {
-		m.err = err
+		m.err = errors.New(err.Error()) // what is wrong here is no caller's input
 	}
 	return v
 }
@@ -184,12 +185,12 @@ func (r recordRow) record() (credit.Record, error) {
 	}
 	if r.Metadata != nil {
 		if err := json.Unmarshal([]byte(*r.Metadata), &record.Metadata); err != nil {
-			return record, fmt.Errorf("metadata of record %d: %w", r.Sequence, err)
+			return record, &credit.CorruptError{Sequence: r.Sequence, Problem: "its metadata cannot be read: " + err.Error()}
 		}
 	}
 	if r.Changed != nil {
 		if err := json.Unmarshal([]byte(*r.Changed), &record.Changed); err != nil {
-			return record, fmt.Errorf("changed fields of record %d: %w", r.Sequence, err)
+			return record, &credit.CorruptError{Sequence: r.Sequence, Problem: "its changed fields cannot be read: " + err.Error()}
 		}
 	}
 	return record, nil

@@ -84,12 +84,12 @@ func (s *Store) statement(ctx context.Context, name string, size int, text func(
 	s.statements.mu.Lock()
 	known := s.statements.known[key]
 	s.statements.mu.Unlock()
-	if known != nil {
+	if known != nil && (s.tx == nil || known.prepared == nil) {
 		return known, nil
 	}
 	made := &statement{text: sqlx.Rebind(s.dialect.bind(), text())}
 	if s.tx != nil {
-		return made, nil // the caller's transaction may hold the pool's only connection
+		return made, nil // the caller's transaction may hold the pool's only connection, or be another pool's
 	}
 	if s.dialect.prepares() {
 		var err error

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -10,8 +11,13 @@ import (
 )
 
 // Tx is a transaction of the caller's: what *sql.Tx and *sqlx.Tx have in common.
+// The store neither commits it nor rolls it back; that it could tells it from a
+// pool or a connection.
 type Tx interface {
-	executor
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	Commit() error
+	Rollback() error
 }
 
 // WithTx returns the store inside a transaction of the caller's on the same
@@ -23,16 +29,18 @@ type Tx interface {
 //	err = tx.Commit()
 //
 // What the ledger writes takes effect when the caller commits, and not at all if
-// the caller rolls back. From its first command on, the transaction holds the
-// ledger, and everybody else who writes to it waits until the transaction ends: do
-// it late, and end soon.
+// the caller rolls back. From the first call on, reading the pool or a reseller
+// included, the transaction holds the ledger, and everybody else who writes to it
+// waits until the transaction ends: do it late, and end soon. A transaction that
+// only reads cannot hold anything; read with the ledger itself.
 //
 // Nothing is retried inside the transaction. Every failure of the database is a
 // [*TxError], after which the transaction is to be rolled back; it says whether
 // running it again may help. On PostgreSQL and MySQL, READ COMMITTED is the
 // isolation that does not make it fail for what it read before; on SQLite the
 // transaction should begin as a writer (_txlock=immediate, which [SQLiteDSN] has).
-// A refusal by a rule leaves the transaction as it was.
+// A refusal by a rule leaves the transaction as it was; after any other error, also
+// that of a context, roll it back.
 func (s *Store) WithTx(tx Tx) store.Store {
 	inside := *s
 	inside.tx = tx
@@ -96,10 +104,10 @@ func (s *Store) savepoint(ctx context.Context, f func(executor) error) error {
 		}
 		return err
 	}
-	_, err := s.tx.ExecContext(ctx, "RELEASE SAVEPOINT credit_append")
+	_, err := s.tx.ExecContext(context.WithoutCancel(ctx), "RELEASE SAVEPOINT credit_append")
 	return err
 }
 
 func temporaryInTx(d Dialect, err error) bool {
-	return errors.Is(err, driver.ErrBadConn) || d.class(err) != failed
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, context.DeadlineExceeded) || d.class(err) != failed
 }

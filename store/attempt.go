@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/sethvargo/go-retry"
@@ -25,12 +27,12 @@ func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts i
 			if outcomeOf(err) == outcomeRetry && wait(ctx, backoff) {
 				continue
 			}
-			if ctx.Err() != nil {
+			if ctx.Err() != nil && outcomeOf(err) != outcomeRejected {
 				err = Retry(fmt.Errorf("credit: nothing happened: ledger %s could not be read in time: %w", l.distributor.ID, err))
 			}
 			return 0, attempts, fail(calls, err)
 		}
-		p := decide(state, calls)
+		p := decide(state, calls, l.options.Now())
 		if p.unverified && !loaded {
 			verified = true
 			continue
@@ -41,7 +43,7 @@ func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts i
 		}
 		err = l.store.Append(ctx, l.distributor.ID, p.expected, p.batch)
 		if err != nil && outcomeOf(err) == outcomeUnknown {
-			l.options.Logger.Warn("credit: the answer to a commit was lost", "ledger", l.distributor.ID, "sequence", p.expected.Sequence+1)
+			l.log(slog.LevelWarn, "credit: the answer to a commit was lost", "sequence", p.expected.Sequence+1)
 			l.memory.forget()
 			err = l.find(ctx, p, backoff, err)
 		}
@@ -71,7 +73,7 @@ func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts i
 				return singly, attempts + tries, err
 			}
 		}
-		l.options.Logger.Warn("credit: a commit failed", "ledger", l.distributor.ID, "attempts", attempts)
+		l.log(slog.LevelWarn, "credit: a commit failed", "attempts", attempts)
 		return 0, attempts, fail(calls, err)
 	}
 }
@@ -145,7 +147,14 @@ func (p plan) answer(calls []*call) {
 	}
 }
 
+// fail answers all calls with an error, which is never one of the refusals of
+// package credit, even if a store took one of those for its own.
 func fail(calls []*call, err error) error {
+	switch credit.Code(err) {
+	case "internal", "outcome_unknown", "corrupt":
+	default:
+		err = mark(errors.New(err.Error()), outcomeOf(err))
+	}
 	for _, c := range calls {
 		c.answer(nil, err)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
 	"sync"
@@ -38,13 +39,12 @@ func (c *call) answer(outcomes []credit.Outcome, err error) {
 }
 
 // newCall takes the commands over, so that nothing of the caller's is looked at
-// later, and gives each its stamp, which every attempt to commit it will use.
+// later, and gives each its ids, which every attempt to commit it will use.
 func (l *Ledger) newCall(commands []credit.Command, o credit.BulkOptions) *call {
 	c := &call{commands: make([]credit.Command, len(commands)), stamps: make([]credit.Stamp, len(commands)), options: o, done: make(chan struct{})}
-	now := l.options.Now()
 	for i, command := range commands {
 		c.commands[i] = credit.Prepare(command)
-		c.stamps[i] = credit.Stamp{Time: now, RecordID: l.options.NewID()}
+		c.stamps[i] = credit.Stamp{RecordID: l.options.NewID()}
 	}
 	c.asked = credit.ReadSetOf(c.commands...)
 	if len(c.asked.ExternalIDs) > 0 {
@@ -132,15 +132,18 @@ func (l *Ledger) submit(ctx context.Context, c *call) ([]credit.Outcome, error) 
 			// queue first, batches alternate between one call and all the others.
 			runtime.Gosched()
 			batch := l.queue.take(l.options.MaxBatch)
-			if ctx.Done() == nil {
-				l.run(batch)
+			if ctx.Done() == nil || l.joined {
+				l.run(ctx, batch)
 			} else {
 				// In a goroutine of its own, so that this caller can leave, too.
-				go l.run(batch)
+				go l.run(ctx, batch)
 			}
 		case <-ctx.Done():
 			if l.queue.remove(c) {
 				return nil, fmt.Errorf("credit: nothing happened: %w", ctx.Err())
+			}
+			if l.joined {
+				<-c.done // the transaction is in use until then
 			}
 			select {
 			case <-c.done:
@@ -154,7 +157,7 @@ func (l *Ledger) submit(ctx context.Context, c *call) ([]credit.Outcome, error) 
 
 // run commits a batch, answers everybody and returns the token, whatever happens
 // in the store: an error, a panic, or the end of the goroutine.
-func (l *Ledger) run(batch []*call) {
+func (l *Ledger) run(leader context.Context, batch []*call) {
 	report := Commit{Ledger: l.distributor.ID, Calls: len(batch)}
 	start := time.Now()
 	finished := false
@@ -177,14 +180,18 @@ func (l *Ledger) run(batch []*call) {
 		}
 		<-l.token
 		if !finished {
-			l.options.Logger.Error("credit: commit panicked", "ledger", l.distributor.ID)
+			l.log(slog.LevelError, "credit: commit panicked")
 		}
 		report.Duration = time.Since(start)
 		l.hook(report)
 	}()
 	// No caller's context, not even its values: a caller that leaves must not end
-	// the commit of the others.
-	ctx, cancel := context.WithTimeout(context.Background(), l.options.CommitTimeout)
+	// the commit of the others. In a caller's transaction there are no others, and
+	// nobody leaves.
+	if !l.joined {
+		leader = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(leader, l.options.CommitTimeout)
 	defer cancel()
 	report.Records, report.Attempts, report.Err = l.commit(ctx, batch)
 	finished = true
@@ -196,10 +203,16 @@ func (l *Ledger) hook(report Commit) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			l.options.Logger.Error("credit: OnCommit panicked", "ledger", l.distributor.ID)
+			l.log(slog.LevelError, "credit: OnCommit panicked")
 		}
 	}()
 	l.options.OnCommit(report)
+}
+
+// log survives a handler that panics.
+func (l *Ledger) log(level slog.Level, message string, args ...any) {
+	defer func() { _ = recover() }()
+	l.options.Logger.Log(context.Background(), level, message, append(args, "ledger", l.distributor.ID)...)
 }
 
 // memory is what an engine knows of its ledger from its last commit or load. It

@@ -564,29 +564,33 @@ func TestAnOnCommitMayUseTheLedger(t *testing.T) {
 
 func TestALogThatPanicsLosesNoToken(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBook(t, store.Options{Logger: panickingLogger()})
-		b.store.append = func(context.Context, credit.Head, store.Batch, func() error) error { panic("out of cheese") }
-		inline := context.Background() //nolint:usetesting // has no Done, so the panic of the log stays in this goroutine
-		assert.Panics(t, func() { _, _ = b.Allocate(inline, b.allocation("1", "")) })
-		b.store.append = nil
-		_, err := b.Allocate(inline, b.allocation("1", ""))
-		require.NoError(t, err, "the engine stopped")
-	})
+	for name, cancellable := range map[string]bool{"inline": false, "in a goroutine of its own": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := newBook(t, store.Options{Logger: panickingLogger(), OnCommit: func(store.Commit) { panic("no metrics") }})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if !cancellable {
+					ctx = context.WithoutCancel(ctx)
+				}
+				b.store.append = func(context.Context, credit.Head, store.Batch, func() error) error { panic("out of cheese") }
+				_, err := b.Allocate(ctx, b.allocation("1", ""))
+				require.ErrorIs(t, err, credit.ErrOutcomeUnknown)
+				b.store.append = nil
+				_, err = b.Allocate(ctx, b.allocation("1", ""))
+				require.NoError(t, err, "the engine stopped")
+			})
+		})
+	}
 }
 
-// The clock and the ids are asked in the caller's goroutine, before it queues.
-func TestAClockThatPanicsPanicsInItsCallerOnly(t *testing.T) {
+// The ids are asked for in the caller's goroutine, before it queues.
+func TestASourceOfIDsThatPanicsPanicsInItsCallerOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var broken atomic.Bool
 		b := newBook(t, store.Options{
-			Now: func() time.Time {
-				if broken.Load() {
-					panic("no time")
-				}
-				return time.Now()
-			},
 			NewID: func() uuid.UUID {
 				if broken.Load() {
 					panic("no ids")
@@ -785,4 +789,37 @@ func TestASlowLedgerHoldsUpNoOther(t *testing.T) {
 		close(hold)
 		synctest.Wait()
 	})
+}
+
+// In a caller's transaction a call that has begun to write may not come back
+// before the store is at rest: the caller would commit half of it.
+func TestNobodyLeavesWhileATransactionIsInUse(t *testing.T) {
+	t.Parallel()
+	for point, stopAt := range commitPoints {
+		if point == "finding out" {
+			continue // inside a transaction no answer is lost
+		}
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := newBook(t, store.Options{})
+				h := newHeld()
+				b.store.appends.Store(0)
+				stopAt(b.store, h)
+				joined := *b
+				joined.Ledger = b.On(b.store)
+				ctx, cancel := context.WithCancel(t.Context())
+				leaving := joined.start(ctx, b.allocation("5", "k"))
+				synctest.Wait()
+				cancel()
+				synctest.Wait()
+				if point != "back-off" { // which ends with the context
+					leaving.waits("the store is still at work")
+				}
+				h.letGo()
+				_ = leaving.get()
+				b.sound()
+			})
+		})
+	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -19,15 +20,16 @@ type plan struct {
 }
 
 // decide folds the calls in order into the state: a refused command is refused
-// alone, an all-or-nothing call as one, and a dry run leaves nothing behind.
-func decide(state *credit.State, calls []*call) plan {
+// alone, an all-or-nothing call as one, and a dry run leaves nothing behind. Now is
+// when the ledger takes them.
+func decide(state *credit.State, calls []*call, now time.Time) plan {
 	p := plan{expected: state.Head(), outcomes: make([][]credit.Outcome, len(calls))}
 	for i, c := range calls {
 		on, head := state, state.Head().Sequence
 		if c.options.AllOrNothing || c.options.DryRun {
 			on = state.Fork()
 		}
-		outcomes, refused := execute(on, c)
+		outcomes, refused := execute(on, c, now)
 		p.outcomes[i] = outcomes
 		failed := c.options.AllOrNothing && refused
 		if c.options.DryRun || failed {
@@ -56,11 +58,12 @@ func decide(state *credit.State, calls []*call) plan {
 	return p
 }
 
-func execute(on *credit.State, c *call) (outcomes []credit.Outcome, refused bool) {
+func execute(on *credit.State, c *call, now time.Time) (outcomes []credit.Outcome, refused bool) {
 	outcomes = make([]credit.Outcome, len(c.commands))
 	for j := range c.commands {
-		o := &outcomes[j]
-		o.Receipt, o.Err = on.Execute(c.commands[j], c.stamps[j])
+		o, at := &outcomes[j], c.stamps[j]
+		at.Time = now
+		o.Receipt, o.Err = on.Execute(c.commands[j], at)
 		refused = refused || o.Err != nil
 	}
 	return outcomes, refused

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -25,6 +26,9 @@ type Ledger struct {
 	token chan struct{}
 	// memory is what the token's holder knows of the ledger.
 	memory memory
+	// joined: the store is inside a transaction of a caller's, who must not be let
+	// go while it is in use.
+	joined bool
 }
 
 var _ credit.Ledger = (*Ledger)(nil)
@@ -47,20 +51,22 @@ func Open(ctx context.Context, s Store, d credit.Distributor, o Options) (*Ledge
 	if stored.Currency != d.Currency {
 		return nil, fmt.Errorf("%w: ledger %s is kept in %s, not %s", credit.ErrMismatch, d.ID, stored.Currency, d.Currency)
 	}
-	return newLedger(s, stored, o, true), nil
+	return newLedger(s, stored, o, o.Memory), nil
 }
 
 // On returns the same ledger over another store that sees the same data, such as
-// one inside a transaction of the caller's. It has the same options and
-// remembers nothing from call to call.
-func (l *Ledger) On(s Store) *Ledger { return newLedger(s, l.distributor, l.options, false) }
+// one inside a transaction of the caller's. It has the same options, remembers
+// nothing from call to call, and works under the caller's context: a call that
+// has begun to write returns when the store is at rest again, not before.
+func (l *Ledger) On(s Store) *Ledger {
+	on := newLedger(s, l.distributor, l.options, nil)
+	on.joined = true
+	return on
+}
 
-func newLedger(s Store, d credit.Distributor, o Options, remember bool) *Ledger {
-	l := &Ledger{distributor: d, store: s, options: o, token: make(chan struct{}, 1)}
-	if remember {
-		l.memory.of = o.Memory
-	}
-	return l
+// newLedger returns an engine that remembers in m; nil is nothing.
+func newLedger(s Store, d credit.Distributor, o Options, m *Memory) *Ledger {
+	return &Ledger{distributor: d, store: s, options: o, token: make(chan struct{}, 1), memory: memory{of: m}}
 }
 
 // Distributor implements credit.Ledger.
@@ -245,11 +251,15 @@ func (l *Ledger) load(ctx context.Context, asked credit.ReadSet) (credit.Snapsho
 // read repeats what failed for a while, as long as the caller waits but no more
 // than a few times.
 func read[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
-	return retry.DoValue(ctx, retry.WithMaxRetries(5, newBackoff()), func(ctx context.Context) (T, error) {
+	v, err := retry.DoValue(ctx, retry.WithMaxRetries(5, newBackoff()), func(ctx context.Context) (T, error) {
 		v, err := f(ctx)
 		if outcomeOf(err) == outcomeRetry {
 			err = retry.RetryableError(err)
 		}
 		return v, err
 	})
+	if ended := ctx.Err(); err != nil && ended != nil && !errors.Is(err, ended) {
+		err = fmt.Errorf("%w: %v", ended, err) //nolint:errorlint // a cause is the caller's and no error of the ledger
+	}
+	return v, err
 }

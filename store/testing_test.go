@@ -123,7 +123,7 @@ func newBook(t testing.TB, o store.Options) *book {
 // it always loads.
 func (b *book) forgetful() *book {
 	c := *b
-	c.Ledger = b.On(b.store)
+	c.Ledger = b.Forgetful(b.store)
 	return &c
 }
 

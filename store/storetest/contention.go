@@ -72,7 +72,7 @@ func open(t *testing.T, rng *rand.Rand, o store.Options, stores ...store.Store) 
 func insist(ctx context.Context, l credit.Ledger, c credit.Command) (credit.Receipt, error) {
 	for {
 		receipt, err := send(ctx, l, c)
-		if !store.Retryable(err) && !errors.Is(err, credit.ErrOutcomeUnknown) && !errors.Is(err, errFault) || ctx.Err() != nil {
+		if !store.Retryable(err) && !errors.Is(err, credit.ErrOutcomeUnknown) || ctx.Err() != nil {
 			return receipt, err
 		}
 	}

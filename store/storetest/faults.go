@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -59,6 +58,37 @@ func faulty(t *testing.T, s store.Store, d credit.Distributor, o store.Options, 
 	require.NoError(t, err)
 	f.become(choose)
 	return f, l
+}
+
+// persist is insist for an engine that is given little time, on a store that makes
+// errors up: anything but the answer of a rule is tried again, within reason.
+func persist(ctx context.Context, l credit.Ledger, c credit.Command) (receipt credit.Receipt, err error) {
+	for range 1000 {
+		receipt, err = send(ctx, l, c)
+		if code := credit.Code(err); code != "internal" && code != "outcome_unknown" && code != "busy" {
+			break
+		}
+	}
+	return receipt, err
+}
+
+// littleTime is what engines are given that are to give up. It should be more than
+// a commit takes; where it is not, what they are asked is asked again.
+const littleTime = 250 * time.Millisecond
+
+// requireLost sends a command until its answer is lost. On a machine that is busy,
+// the engine's time may be over before it has appended anything.
+func requireLost(t *testing.T, l credit.Ledger, c credit.Command) {
+	t.Helper()
+	for range 100 {
+		_, err := send(t.Context(), l, c)
+		require.Error(t, err, "no append is ever answered")
+		if errors.Is(err, credit.ErrOutcomeUnknown) {
+			return
+		}
+		require.Equal(t, "internal", credit.Code(err), "%v", err)
+	}
+	require.Fail(t, "the answer is never lost")
 }
 
 // requireOnce fails unless exactly the records with these remarks follow the two
@@ -216,25 +246,20 @@ func panics(h Harness, t *testing.T) {
 	}
 }
 
-// patience is how long an engine of these tests tries in vain: long enough for a
-// slow store on a busy machine to read, since only appends are to fail.
-const patience = 2 * time.Second
-
 func strandedForGood(h Harness, t *testing.T) {
 	s, rng := h.Open(t), h.source(t)
 	d, added := prepared(t, rng, s)
-	f, l := faulty(t, s, d, store.Options{CommitTimeout: patience}, func(c FaultyCall) Fault {
+	f, l := faulty(t, s, d, store.Options{CommitTimeout: littleTime}, func(c FaultyCall) Fault {
 		if c.Method == "Append" {
 			return LostBefore
 		}
 		return NoFault
 	})
 	c := credit.Allocation{ResellerID: added.ResellerID, Amount: units(60), Key: "k", Remark: "now"}
-	_, err := l.Allocate(t.Context(), c)
-	require.ErrorIs(t, err, credit.ErrOutcomeUnknown, "no append is ever answered")
+	requireLost(t, l, c)
 	requireOnce(t, s, d)
 	f.Heal()
-	receipt, err := l.Allocate(t.Context(), c)
+	receipt, err := persist(t.Context(), l, c)
 	require.NoError(t, err, "retrying with the same key is safe")
 	require.False(t, receipt.Replayed)
 	requireOnce(t, s, d, "now")
@@ -244,7 +269,7 @@ func strandedForGood(h Harness, t *testing.T) {
 // through, and sends it the command.
 func strandOne(t *testing.T, s store.Store, d credit.Distributor, c credit.Allocation) (*Faulty, *store.Ledger) {
 	t.Helper()
-	f, l := faulty(t, s, d, store.Options{CommitTimeout: patience}, func(c FaultyCall) Fault {
+	f, l := faulty(t, s, d, store.Options{CommitTimeout: littleTime}, func(c FaultyCall) Fault {
 		switch {
 		case c.Method == "Append" && c.Number == 1:
 			return Stranded
@@ -253,8 +278,7 @@ func strandOne(t *testing.T, s store.Store, d credit.Distributor, c credit.Alloc
 		}
 		return NoFault
 	})
-	_, err := l.Allocate(t.Context(), c)
-	require.ErrorIs(t, err, credit.ErrOutcomeUnknown, "the append is on its way, and nobody knows")
+	requireLost(t, l, c)
 	f.Heal()
 	return f, l
 }
@@ -271,9 +295,9 @@ func strandedAndReleased(h Harness, t *testing.T) {
 			l, err = store.Open(t.Context(), s, d, store.Options{})
 			require.NoError(t, err)
 		}
-		_, err := l.Allocate(t.Context(), credit.Allocation{ResellerID: added.ResellerID, Amount: units(60)})
+		_, err := persist(t.Context(), l, credit.Allocation{ResellerID: added.ResellerID, Amount: units(60), Key: "more"})
 		require.ErrorIs(t, err, credit.ErrInsufficientPool, "nothing from before the unknown outcome is remembered")
-		receipt, err := l.Allocate(t.Context(), c)
+		receipt, err := persist(t.Context(), l, c)
 		require.NoError(t, err)
 		require.True(t, receipt.Replayed, "the key finds what happened")
 		requireOnce(t, s, d, "now")
@@ -285,11 +309,11 @@ func strandedAndOvertaken(h Harness, t *testing.T) {
 	d, added := prepared(t, rng, s)
 	c := credit.Allocation{ResellerID: added.ResellerID, Amount: units(60), Key: "k", Remark: "now"}
 	f, l := strandOne(t, s, d, c)
-	_, err := l.RecordUsage(t.Context(), credit.Usage{ResellerID: added.ResellerID, Amount: units(1), Remark: "other"})
+	_, err := persist(t.Context(), l, credit.Usage{ResellerID: added.ResellerID, Amount: units(1), Remark: "other", Key: "other"})
 	require.NoError(t, err)
 	require.Zero(t, f.Release(), "another record is where the late append wanted to be")
 	requireOnce(t, s, d, "other")
-	receipt, err := l.Allocate(t.Context(), c)
+	receipt, err := persist(t.Context(), l, c)
 	require.NoError(t, err)
 	require.False(t, receipt.Replayed, "it did not happen before")
 	requireOnce(t, s, d, "other", "now")
@@ -389,7 +413,7 @@ func storm(h Harness, t *testing.T) {
 	var engines []*store.Ledger
 	var stores []*Faulty
 	for i, on := range []store.Store{s, second} {
-		f, l := faulty(t, on, d, store.Options{CommitTimeout: 250 * time.Millisecond}, Chance(seed+uint64(i), 20, Faults()...))
+		f, l := faulty(t, on, d, store.Options{CommitTimeout: littleTime}, Chance(seed+uint64(i), 20, Faults()...))
 		stores, engines = append(stores, f), append(engines, l)
 	}
 	type told struct {
@@ -411,7 +435,7 @@ func storm(h Harness, t *testing.T) {
 			if a.unkeyed {
 				a.receipt, a.err = send(t.Context(), l, labelled(c, label))
 			} else {
-				a.receipt, a.err = insist(t.Context(), l, labelled(completed(c, added.ResellerID, units(1+rng.Int64N(9)), "key "+label), label))
+				a.receipt, a.err = persist(t.Context(), l, labelled(completed(c, added.ResellerID, units(1+rng.Int64N(9)), "key "+label), label))
 			}
 			answers[i][j] = a
 		}
@@ -444,7 +468,6 @@ func storm(h Harness, t *testing.T) {
 				require.LessOrEqual(t, len(records), 1, "a command whose answer was lost happened once, or not at all")
 			default:
 				refused++
-				require.True(t, strings.HasPrefix(a.err.Error(), "credit: ") || errors.Is(a.err, errFault), "%v", a.err)
 				require.Empty(t, records, "a command that was refused, or failed for certain, did not happen: %v", a.err)
 			}
 		}
@@ -474,7 +497,7 @@ func faultyHistories(h Harness, t *testing.T) {
 	var done tally
 	for i := range max(2, h.Histories/5) {
 		seed := rng.Uint64()
-		set := setting{options: store.Options{CommitTimeout: 250 * time.Millisecond}}
+		set := setting{tolerant: true, options: store.Options{CommitTimeout: littleTime}}
 		var stores []*Faulty
 		for _, on := range []store.Store{s, second}[:1+i%2] {
 			f := NewFaulty(on, nil)

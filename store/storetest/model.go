@@ -217,7 +217,7 @@ var refusals = []error{credit.ErrInvalid, credit.ErrKeyConflict, credit.ErrNotFo
 // answer may be of a dry run, or of a call that came to nothing.
 func (r *runner) compare(want verdict, got credit.Receipt, err error, dry, nothing bool) string {
 	if want.refusal != nil {
-		return compareRefusal(want, got, err, dry, nothing)
+		return compareRefusal(want, got, err, dry || nothing)
 	}
 	if err != nil {
 		return fmt.Sprintf("refused with %q; the rules accept it", err)
@@ -260,7 +260,7 @@ func (r *runner) compare(want verdict, got credit.Receipt, err error, dry, nothi
 	return ""
 }
 
-func compareRefusal(want verdict, got credit.Receipt, err error, dry, nothing bool) string {
+func compareRefusal(want verdict, got credit.Receipt, err error, unwritten bool) string {
 	for _, other := range refusals {
 		if errors.Is(err, other) != errors.Is(want.refusal, other) {
 			return fmt.Sprintf("answered with %v; the rules refuse it with %q (%s)", err, want.refusal, want.why)
@@ -283,13 +283,8 @@ func compareRefusal(want verdict, got credit.Receipt, err error, dry, nothing bo
 	if ok {
 		_, kind := want.request.change()
 		sequence := want.conflict.sequence
-		if want.conflict.drawn {
-			switch {
-			case dry: // it is only of the dry run
-				sequence = 0
-			case nothing: // it never was
-				sequence = conflict.EarlierSequence
-			}
+		if want.conflict.drawn && unwritten {
+			sequence = 0
 		}
 		if conflict.Key != want.request.key || conflict.Kind != kind || conflict.EarlierKind != want.conflict.kind || conflict.EarlierSequence != sequence {
 			return fmt.Sprintf("%v: %+v; expected key %q, kind %s, earlier %s at %d", err, conflict, want.request.key, kind, want.conflict.kind, sequence)

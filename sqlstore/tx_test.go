@@ -1,0 +1,186 @@
+package sqlstore_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/sqlstore"
+	"github.com/resellerkit/credit/store"
+)
+
+// opening returns a ledger with a pool of 1,000 and one reseller.
+func opening(t *testing.T, s store.Store) (*store.Ledger, uuid.UUID) {
+	t.Helper()
+	ledger, err := store.Open(t.Context(), s, credit.Distributor{ID: uuid.New(), Name: "Acme Cloud", Currency: "USD"}, store.Options{})
+	require.NoError(t, err)
+	_, err = ledger.Grant(t.Context(), credit.Grant{Amount: amount(t, "1000")})
+	require.NoError(t, err)
+	added, err := ledger.AddReseller(t.Context(), credit.NewReseller{Name: "Nimbus", ExternalID: "200012345678"})
+	require.NoError(t, err)
+	return ledger, added.ResellerID
+}
+
+func requireSound(t *testing.T, ledger *store.Ledger, records int) {
+	t.Helper()
+	checked, err := ledger.Check(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, records, checked.Records)
+}
+
+func TestWhatACallersTransactionDoesTakesEffectWhenItCommitsOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	for _, connections := range []int{0, 1} {
+		for _, extended := range []bool{false, true} {
+			for _, commit := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%d connections, sqlx %t, commit %t", connections, extended, commit), func(t *testing.T) {
+					t.Parallel()
+					db := openFile(t, filepath.Join(t.TempDir(), "credit.db"), connections)
+					s, err := sqlstore.New(db, sqlstore.SQLite)
+					require.NoError(t, err)
+					require.NoError(t, s.Migrate(t.Context()))
+					ledger, nimbus := opening(t, s)
+
+					var tx sqlstore.Tx
+					if extended {
+						tx, err = db.BeginTxx(t.Context(), nil)
+					} else {
+						tx, err = db.DB.BeginTx(t.Context(), nil)
+					}
+					require.NoError(t, err)
+					inside := ledger.On(s.WithTx(tx))
+					order := credit.Allocation{ResellerID: nimbus, Amount: amount(t, "600"), Key: "po-1"}
+					_, err = inside.Allocate(t.Context(), order)
+					require.NoError(t, err)
+					again, err := inside.Allocate(t.Context(), order)
+					require.NoError(t, err)
+					assert.True(t, again.Replayed, "the transaction sees its own records")
+					_, err = inside.Allocate(t.Context(), credit.Allocation{ResellerID: nimbus, Amount: amount(t, "600")})
+					require.ErrorIs(t, err, credit.ErrInsufficientPool, "a refusal leaves the transaction as it was")
+					pool, err := inside.Pool(t.Context())
+					require.NoError(t, err)
+					assert.Equal(t, "400", pool.Remaining().String())
+
+					if commit {
+						require.NoError(t, tx.Commit())
+						requireSound(t, ledger, 3)
+					} else {
+						require.NoError(t, tx.Rollback())
+						requireSound(t, ledger, 2)
+					}
+					// The engine that serves the others has not been misled.
+					_, err = ledger.Allocate(t.Context(), credit.Allocation{ResellerID: nimbus, Amount: amount(t, "600")})
+					if commit {
+						require.ErrorIs(t, err, credit.ErrInsufficientPool)
+					} else {
+						require.NoError(t, err)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestACallerWhoseTimeIsUpCommitsNoHalfOfABatch(t *testing.T) {
+	t.Parallel()
+	s, db := newStore(t)
+	ledger, _ := opening(t, s)
+	tx, err := db.BeginTxx(t.Context(), nil)
+	require.NoError(t, err)
+	commands := make([]credit.Command, 5000)
+	for i := range commands {
+		commands[i] = credit.Grant{Amount: amount(t, "1")}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	_, err = ledger.On(s.WithTx(tx)).Bulk(ctx, commands, credit.BulkOptions{AllOrNothing: true})
+	if err != nil {
+		require.NotErrorIs(t, err, credit.ErrOutcomeUnknown, "inside a transaction the outcome is known")
+	}
+	require.NoError(t, tx.Commit(), "whether that is wise or not")
+	if err != nil {
+		requireSound(t, ledger, 2)
+	} else {
+		requireSound(t, ledger, 2+len(commands))
+	}
+}
+
+func TestATransactionOfAnotherPoolOnTheSameFileWorks(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "credit.db")
+	s, err := sqlstore.New(openFile(t, path, 0), sqlstore.SQLite)
+	require.NoError(t, err)
+	require.NoError(t, s.Migrate(t.Context()))
+	ledger, nimbus := opening(t, s)
+	_, err = ledger.Reseller(t.Context(), nimbus) // the statement is prepared, on the first pool
+	require.NoError(t, err)
+
+	tx, err := openFile(t, path, 0).BeginTxx(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = ledger.On(s.WithTx(tx)).Allocate(t.Context(), credit.Allocation{ResellerID: nimbus, Amount: amount(t, "1")})
+	require.NoError(t, err)
+	require.NoError(t, tx.Commit())
+	requireSound(t, ledger, 3)
+}
+
+// SQLite 517, BUSY_SNAPSHOT.
+func TestATransactionThatReadBeforeSomebodyElseWroteIsATxError(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "credit.db")
+	s, err := sqlstore.New(openFile(t, path, 0), sqlstore.SQLite)
+	require.NoError(t, err)
+	require.NoError(t, s.Migrate(t.Context()))
+	ledger, nimbus := opening(t, s)
+
+	deferred, err := sqlx.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(1000)")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, deferred.Close()) })
+	tx, err := deferred.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	var n int
+	require.NoError(t, tx.QueryRowContext(t.Context(), "SELECT count(*) FROM credit_records").Scan(&n))
+	_, err = ledger.Grant(t.Context(), credit.Grant{Amount: amount(t, "1")})
+	require.NoError(t, err)
+
+	_, err = ledger.On(s.WithTx(tx)).Allocate(t.Context(), credit.Allocation{ResellerID: nimbus, Amount: amount(t, "1")})
+	var failed *sqlstore.TxError
+	require.ErrorAs(t, err, &failed)
+	assert.True(t, failed.Temporary, "running the transaction again may succeed")
+	assert.False(t, store.Retryable(err), "running the call again in the same transaction may not")
+	require.NoError(t, tx.Rollback())
+	requireSound(t, ledger, 3)
+}
+
+func TestAWriterThatCannotBeWaitedForIsATemporaryTxError(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "credit.db")
+	s, err := sqlstore.New(openFile(t, path, 0), sqlstore.SQLite)
+	require.NoError(t, err)
+	require.NoError(t, s.Migrate(t.Context()))
+	ledger, nimbus := opening(t, s)
+	brief, err := sqlx.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(1)")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, brief.Close()) })
+
+	writer, err := openFile(t, path, 0).BeginTxx(t.Context(), nil) // an immediate one
+	require.NoError(t, err)
+	tx, err := brief.BeginTx(t.Context(), &sql.TxOptions{})
+	require.NoError(t, err)
+	_, err = ledger.On(s.WithTx(tx)).Allocate(t.Context(), credit.Allocation{ResellerID: nimbus, Amount: amount(t, "1")})
+	var failed *sqlstore.TxError
+	require.ErrorAs(t, err, &failed)
+	assert.True(t, failed.Temporary)
+	assert.False(t, store.Retryable(err))
+	require.NoError(t, tx.Rollback())
+	require.NoError(t, writer.Rollback())
+	requireSound(t, ledger, 2)
+}
