@@ -40,7 +40,8 @@
 // Every command is checked in one order, and the first check that fails is the
 // answer: shape (amounts, lengths, UTF-8), key (a known key answers at once,
 // whatever has happened since), the reseller exists, its status, the limit, the
-// range of the new figures.
+// range of the new figures (and with it that a record named by Corrects is an
+// earlier one).
 //
 // # What the ledger does not do
 //

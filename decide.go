@@ -56,7 +56,9 @@ func (s *State) next(e entry, at Stamp) (Record, error) {
 		r.Metadata = maps.Clone(e.Metadata)
 	}
 	if e.kind == KindAdd {
-		r.ResellerID = at.ResellerID
+		if r.ResellerID = at.ResellerID; r.ResellerID == uuid.Nil {
+			return Record{}, &InvalidError{"stamp", "has no id for the new reseller"}
+		}
 	}
 	if e.kind == KindUpdate {
 		_, r.Changed = e.profile.apply(reseller.Profile)

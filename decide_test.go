@@ -488,3 +488,10 @@ func TestDecide_profileUpdates(t *testing.T) {
 	assert.Equal(t, credit.Profile{Name: "N", Mobile: "2", Remark: "s"}, b.nimbus().Profile)
 	assert.Empty(t, b.do(credit.ProfileUpdate{ResellerID: nimbus, Name: new("N")}).Changed, "an update that changes nothing is recorded as such")
 }
+
+func TestDecide_aNewResellerNeedsAnID(t *testing.T) {
+	t.Parallel()
+	state := credit.NewState(credit.Distributor{ID: uuid.UUID{1}, Name: "Acme", Currency: "USD"})
+	_, err := credit.Decide(state, credit.NewReseller{Name: "Nimbus", ExternalID: "1"}, credit.Stamp{})
+	require.EqualError(t, err, "credit: stamp: has no id for the new reseller")
+}

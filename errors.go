@@ -65,9 +65,18 @@ var codes = []struct {
 	{ErrOutcomeUnknown, "outcome_unknown"}, {ErrBusy, "busy"}, {ErrMismatch, "mismatch"}, {ErrCorrupt, "corrupt"},
 }
 
-// Code returns the stable machine-readable name of an error of this package,
-// such as "insufficient_pool", for use in an API answer; "" for nil, and
-// "internal" for any other error.
+// Code returns the stable machine-readable name of an error of this package, for
+// use in an API answer; "" for nil, and "internal" for any other error, such as a
+// context's or a store's. The codes, and the HTTP statuses that suit them:
+//
+//	400 invalid
+//	404 not_found
+//	409 key_conflict exists not_active not_frozen not_empty
+//	422 insufficient_pool exceeds_available exceeds_used out_of_range
+//	503 busy outcome_unknown (retry with the same idempotency key)
+//	500 mismatch corrupt internal
+//
+// and not_applied, for an item of a bulk call.
 func Code(err error) string {
 	if err == nil {
 		return ""

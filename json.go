@@ -1,6 +1,7 @@
 package credit
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"time"
@@ -172,32 +173,70 @@ func (r *Receipt) UnmarshalJSON(text []byte) error {
 	return err
 }
 
+type outcomeJSON struct {
+	Receipt *Receipt     `json:"receipt,omitempty"`
+	Error   *failureJSON `json:"error,omitempty"`
+}
+
+type failureJSON struct {
+	Code      string  `json:"code"`
+	Message   string  `json:"message"`
+	Requested *amount `json:"requested,omitempty"`
+	Allowed   *amount `json:"allowed,omitempty"`
+}
+
 // MarshalJSON writes either receipt or error; the error has code (see [Code]),
 // message and, if it is a [*LimitError], requested and allowed. Errors that are
 // not of this package say no more than "internal".
 func (o Outcome) MarshalJSON() ([]byte, error) {
-	type failure struct {
-		Code      string  `json:"code"`
-		Message   string  `json:"message"`
-		Requested *amount `json:"requested,omitempty"`
-		Allowed   *amount `json:"allowed,omitempty"`
-	}
-	var v struct {
-		Receipt *Receipt `json:"receipt,omitempty"`
-		Error   *failure `json:"error,omitempty"`
-	}
 	if o.Err == nil {
-		v.Receipt = &o.Receipt
-		return json.Marshal(v)
+		return json.Marshal(outcomeJSON{Receipt: &o.Receipt})
 	}
-	v.Error = &failure{Code: Code(o.Err), Message: o.Err.Error()}
-	if v.Error.Code == "internal" {
-		v.Error.Message = "internal error"
+	f := failureJSON{Code: Code(o.Err), Message: o.Err.Error()}
+	if f.Code == "internal" {
+		f.Message = "internal error"
 	}
 	if limit, ok := errors.AsType[*LimitError](o.Err); ok && !errors.Is(limit, ErrOutOfRange) {
-		v.Error.Requested, v.Error.Allowed = (*amount)(&limit.Requested), (*amount)(&limit.Allowed)
+		f.Requested, f.Allowed = (*amount)(&limit.Requested), (*amount)(&limit.Allowed)
 	}
-	return json.Marshal(v)
+	return json.Marshal(outcomeJSON{Error: &f})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. The error has the message and
+// matches the sentinel of its code; it is none of the typed errors.
+func (o *Outcome) UnmarshalJSON(text []byte) error {
+	var v outcomeJSON
+	if err := json.Unmarshal(text, &v); err != nil {
+		return err
+	}
+	switch {
+	case (v.Receipt == nil) == (v.Error == nil):
+		return &InvalidError{"outcome", "must have either a receipt or an error"}
+	case v.Receipt != nil:
+		*o = Outcome{Receipt: *v.Receipt}
+	default:
+		*o = Outcome{Err: &toldError{v.Error.Message, sentinel(v.Error.Code)}}
+	}
+	return nil
+}
+
+// toldError is an error that was read from JSON.
+type toldError struct {
+	message string
+	is      error
+}
+
+func (e *toldError) Error() string { return e.message }
+func (e *toldError) Unwrap() error { return e.is }
+
+// sentinel is the error of a code; nil for those that are not of this package.
+func sentinel(code string) error {
+	for _, c := range codes {
+		if c.code == code {
+			return c.err
+		}
+	}
+	return nil
 }
 
 type warningJSON struct {
@@ -207,22 +246,61 @@ type warningJSON struct {
 	ResellerID uuid.UUID  `json:"reseller_id,omitzero"`
 	Crossing   Crossing   `json:"crossing"`
 	Threshold  *Threshold `json:"threshold,omitempty"`
-	Before     balance    `json:"before"`
-	After      balance    `json:"after"`
+	Before     told       `json:"before"`
+	After      told       `json:"after"`
+}
+
+// told is a balance that is read as well. It may be twice as large as an amount.
+type told decimal.Decimal
+
+func (t told) MarshalJSON() ([]byte, error) { return balance(t).MarshalJSON() }
+
+func (t *told) UnmarshalJSON(text []byte) error {
+	const longest = 2 + 1 + IntegerDigits + 1 + 1 + FractionalDigits // quotes, sign, one more digit, point
+	if len(text) <= longest && !bytes.ContainsAny(text, "eE") {
+		if err := (*decimal.Decimal)(t).UnmarshalJSON(text); err == nil {
+			return nil
+		}
+	}
+	return &InvalidError{"balance", "is not a string of plain digits"}
 }
 
 // MarshalJSON writes every field; reseller_id is left out for the pool, and
 // threshold unless crossing is low.
 func (w Warning) MarshalJSON() ([]byte, error) {
-	v := warningJSON{w.Sequence, w.Kind, w.RecordedAt, w.ResellerID, w.Crossing, nil, balance(w.Before), balance(w.After)}
+	v := warningJSON{w.Sequence, w.Kind, w.RecordedAt, w.ResellerID, w.Crossing, nil, told(w.Before), told(w.After)}
 	if w.Crossing == CrossingLow {
 		v.Threshold = &w.Threshold
 	}
 	return json.Marshal(v)
 }
 
+// UnmarshalJSON reads what MarshalJSON writes.
+func (w *Warning) UnmarshalJSON(text []byte) error {
+	var v warningJSON
+	err := json.Unmarshal(text, &v)
+	*w = Warning{Sequence: v.Sequence, Kind: v.Kind, RecordedAt: v.RecordedAt, ResellerID: v.ResellerID, Crossing: v.Crossing,
+		Before: decimal.Decimal(v.Before), After: decimal.Decimal(v.After)}
+	if v.Threshold != nil {
+		w.Threshold = *v.Threshold
+	}
+	return err
+}
+
 // The commands are written and read by their field tags; only their amounts need
-// the form above, and a type parameter cannot be embedded.
+// the form above, and a type parameter cannot be embedded. A field that a command
+// does not have is refused, because a key that is misspelt is a payment made
+// twice. A struct that embeds a command has its methods: give it its own.
+
+func readCommand(text []byte, to any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	err := d.Decode(to)
+	if err != nil && !errors.Is(err, ErrInvalid) {
+		return &InvalidError{"command", err.Error()}
+	}
+	return err
+}
 
 // MarshalJSON writes the amount as a string.
 func (c Grant) MarshalJSON() ([]byte, error) {
@@ -236,7 +314,7 @@ func (c Grant) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON writes; the amount by [ParseAmount].
 func (c *Grant) UnmarshalJSON(text []byte) error {
 	type plain Grant
-	return json.Unmarshal(text, &struct {
+	return readCommand(text, &struct {
 		*plain
 		Amount *amount `json:"amount"`
 	}{(*plain)(c), (*amount)(&c.Amount)})
@@ -254,7 +332,7 @@ func (c Withdrawal) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON writes; the amount by [ParseAmount].
 func (c *Withdrawal) UnmarshalJSON(text []byte) error {
 	type plain Withdrawal
-	return json.Unmarshal(text, &struct {
+	return readCommand(text, &struct {
 		*plain
 		Amount *amount `json:"amount"`
 	}{(*plain)(c), (*amount)(&c.Amount)})
@@ -272,7 +350,7 @@ func (c Allocation) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON writes; the amount by [ParseAmount].
 func (c *Allocation) UnmarshalJSON(text []byte) error {
 	type plain Allocation
-	return json.Unmarshal(text, &struct {
+	return readCommand(text, &struct {
 		*plain
 		Amount *amount `json:"amount"`
 	}{(*plain)(c), (*amount)(&c.Amount)})
@@ -290,7 +368,7 @@ func (c Repossession) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON writes; the amount by [ParseAmount].
 func (c *Repossession) UnmarshalJSON(text []byte) error {
 	type plain Repossession
-	return json.Unmarshal(text, &struct {
+	return readCommand(text, &struct {
 		*plain
 		Amount *amount `json:"amount"`
 	}{(*plain)(c), (*amount)(&c.Amount)})
@@ -308,7 +386,7 @@ func (c Usage) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON writes; the amount by [ParseAmount].
 func (c *Usage) UnmarshalJSON(text []byte) error {
 	type plain Usage
-	return json.Unmarshal(text, &struct {
+	return readCommand(text, &struct {
 		*plain
 		Amount *amount `json:"amount"`
 	}{(*plain)(c), (*amount)(&c.Amount)})
@@ -326,7 +404,7 @@ func (c Correction) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON writes; the amount by [ParseAmount].
 func (c *Correction) UnmarshalJSON(text []byte) error {
 	type plain Correction
-	return json.Unmarshal(text, &struct {
+	return readCommand(text, &struct {
 		*plain
 		Amount *amount `json:"amount"`
 	}{(*plain)(c), (*amount)(&c.Amount)})
@@ -344,8 +422,44 @@ func (c Settlement) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON writes; the amount by [ParseAmount].
 func (c *Settlement) UnmarshalJSON(text []byte) error {
 	type plain Settlement
-	return json.Unmarshal(text, &struct {
+	return readCommand(text, &struct {
 		*plain
 		Amount *amount `json:"amount"`
 	}{(*plain)(c), (*amount)(&c.Amount)})
+}
+
+// UnmarshalJSON reads the fields by their tags, and refuses others.
+func (c *RepossessAll) UnmarshalJSON(text []byte) error {
+	type plain RepossessAll
+	return readCommand(text, (*plain)(c))
+}
+
+// UnmarshalJSON reads the fields by their tags, and refuses others.
+func (c *NewReseller) UnmarshalJSON(text []byte) error {
+	type plain NewReseller
+	return readCommand(text, (*plain)(c))
+}
+
+// UnmarshalJSON reads the fields by their tags, and refuses others.
+func (c *ProfileUpdate) UnmarshalJSON(text []byte) error {
+	type plain ProfileUpdate
+	return readCommand(text, (*plain)(c))
+}
+
+// UnmarshalJSON reads the fields by their tags, and refuses others.
+func (c *Freeze) UnmarshalJSON(text []byte) error {
+	type plain Freeze
+	return readCommand(text, (*plain)(c))
+}
+
+// UnmarshalJSON reads the fields by their tags, and refuses others.
+func (c *Unfreeze) UnmarshalJSON(text []byte) error {
+	type plain Unfreeze
+	return readCommand(text, (*plain)(c))
+}
+
+// UnmarshalJSON reads the fields by their tags, and refuses others.
+func (c *Close) UnmarshalJSON(text []byte) error {
+	type plain Close
+	return readCommand(text, (*plain)(c))
 }

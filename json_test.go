@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
@@ -206,4 +207,66 @@ func TestJSON_writesNoAmountThatCouldNotBeRead(t *testing.T) {
 	text, err := json.Marshal(credit.Usage{Amount: amt("1.50")})
 	require.NoError(t, err)
 	assert.Contains(t, string(text), `"amount":"1.5"`)
+}
+
+func TestAnOutcomeIsReadBackAsWhatItWas(t *testing.T) {
+	t.Parallel()
+	for _, refusal := range []error{credit.ErrExceedsAvailable, credit.ErrNotApplied, credit.ErrKeyConflict} {
+		text, err := json.Marshal(credit.Outcome{Err: fmt.Errorf("%w: because", refusal)})
+		require.NoError(t, err)
+		var o credit.Outcome
+		require.NoError(t, json.Unmarshal(text, &o))
+		require.ErrorIs(t, o.Err, refusal, "a refusal was read as something else")
+		require.EqualError(t, o.Err, refusal.Error()+": because")
+	}
+
+	var o credit.Outcome
+	require.NoError(t, json.Unmarshal([]byte(`{"error":{"code":"internal","message":"internal error"}}`), &o))
+	require.EqualError(t, o.Err, "internal error")
+	require.Equal(t, "internal", credit.Code(o.Err))
+
+	state := credit.NewState(credit.Distributor{ID: uuid.UUID{1}, Name: "Acme", Currency: "USD"})
+	receipt, err := state.Execute(credit.Grant{Amount: usd("1")}, credit.Stamp{})
+	require.NoError(t, err)
+	text, err := json.Marshal(credit.Outcome{Receipt: receipt})
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &o))
+	require.NoError(t, o.Err)
+	require.Equal(t, receipt.Hash, o.Receipt.Hash)
+
+	for _, bad := range []string{`{}`, `{"receipt":{},"error":{}}`, `[]`} {
+		require.Error(t, json.Unmarshal([]byte(bad), &o), bad)
+	}
+}
+
+func TestAWarningIsReadBackAsWhatItWas(t *testing.T) {
+	t.Parallel()
+	nimbus := uuid.UUID{2}
+	r := credit.Record{Sequence: 7, Kind: credit.KindUsage, ResellerID: nimbus, RecordedAt: time.UnixMicro(1_700_000_000_000_001).UTC(),
+		Before: credit.Figures{Allocated: usd("999999999999.999999"), Used: usd("-999999999999.999999")},
+		After:  credit.Figures{Allocated: usd("999999999999.999999"), Used: usd("999999999999.999999")}}
+	for _, want := range r.Warnings(credit.DefaultThresholds()) {
+		text, err := json.Marshal(want)
+		require.NoError(t, err)
+		var got credit.Warning
+		require.NoError(t, json.Unmarshal(text, &got))
+		again, err := json.Marshal(got)
+		require.NoError(t, err)
+		require.JSONEq(t, string(text), string(again))
+		require.Equal(t, nimbus, got.ResellerID)
+	}
+	var w credit.Warning
+	for _, bad := range []string{`"1e9"`, `"x"`, `"` + strings.Repeat("9", 200_000) + `"`} {
+		require.ErrorIs(t, json.Unmarshal([]byte(`{"before":`+bad+`}`), &w), credit.ErrInvalid)
+	}
+}
+
+func TestAMisspeltFieldOfACommandIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, c := range []any{&credit.Grant{}, &credit.Withdrawal{}, &credit.Allocation{}, &credit.Repossession{}, &credit.RepossessAll{}, &credit.Usage{},
+		&credit.Correction{}, &credit.Settlement{}, &credit.NewReseller{}, &credit.ProfileUpdate{}, &credit.Freeze{}, &credit.Unfreeze{}, &credit.Close{}} {
+		require.NoError(t, json.Unmarshal([]byte(`{"key":"po-1"}`), c), "%T", c)
+		require.ErrorIs(t, json.Unmarshal([]byte(`{"idempotency_key":"po-1"}`), c), credit.ErrInvalid, "%T", c)
+		require.ErrorIs(t, json.Unmarshal([]byte(`{"occurred_at":"yesterday"}`), c), credit.ErrInvalid, "%T", c)
+	}
 }

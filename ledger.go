@@ -49,8 +49,9 @@ type Ledger interface {
 	Settle(context.Context, Settlement) (Receipt, error)
 
 	// Bulk executes many commands in order, each with its own outcome at the same
-	// place in the answer. The error is never a refusal; when it is not nil, the
-	// outcomes are nil and the same is to be done as for a single command.
+	// place in the answer. The error is of the call as a whole, never the refusal of
+	// a command: too many commands are an [*InvalidError], and for the others the
+	// same is to be done as for a single command. With an error the outcomes are nil.
 	Bulk(context.Context, []Command, BulkOptions) ([]Outcome, error)
 
 	// Pool returns the pool.

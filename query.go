@@ -26,11 +26,11 @@ type Page[T any] struct {
 }
 
 // ResellerQuery selects resellers, the most recently bound first, those bound at
-// the same time by id. The zero value lists all that are not closed.
+// the same time by descending id. The zero value lists all that are not closed.
 type ResellerQuery struct {
 	// Statuses to list; empty means active and frozen.
 	Statuses []Status `json:"statuses,omitempty"`
-	// OldestFirst turns the order round.
+	// OldestFirst turns the order round, that of the ids too.
 	OldestFirst bool `json:"oldest_first,omitempty"`
 	// Limit is the page size: 0 means [DefaultPageSize], at most [MaxPageSize].
 	Limit int `json:"limit,omitempty"`

@@ -111,7 +111,8 @@ func (r Record) Clone() Record {
 }
 
 // Receipt is the answer to a command: its record, and whether the record is that
-// of an earlier call with the same idempotency key.
+// of an earlier call with the same idempotency key. Its ID is the record's; the
+// reseller's is ResellerID, also that of a reseller just added.
 type Receipt struct {
 	Record
 	// Replayed: nothing happened now; the record is the original one.

@@ -74,7 +74,8 @@ type Stamp struct {
 	// Time is cut to microseconds; the record is never stamped earlier than the
 	// one before it.
 	Time time.Time
-	// RecordID is the record's id; ResellerID that of a reseller that is added.
+	// RecordID is the record's id; ResellerID that of a reseller that is added, which
+	// must have one.
 	RecordID, ResellerID uuid.UUID
 }
 

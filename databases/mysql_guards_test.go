@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
 
@@ -33,6 +34,9 @@ func TestMySQLRefuses(t *testing.T) {
 		{"a mode that cuts what does not fit", session("sql_mode", "'ANSI'"), []string{"sql_mode", "STRICT_TRANS_TABLES"}},
 		{"a mode that takes an empty text for NULL", session("sql_mode", "'STRICT_TRANS_TABLES,EMPTY_STRING_IS_NULL'"), []string{"sql_mode", "EMPTY_STRING_IS_NULL"}},
 		{"three-byte UTF-8", session("charset", "utf8mb3"), []string{"character_set", "utf8mb3", "utf8mb4"}},
+		{"three-byte texts from the client", session("character_set_client", "utf8mb3"), []string{"character_set_client", "utf8mb4"}},
+		{"three-byte literals", session("character_set_connection", "utf8mb3"), []string{"character_set_connection", "utf8mb4"}},
+		{"three-byte results", session("character_set_results", "utf8mb3"), []string{"character_set_results", "utf8mb4"}},
 		{"dirty reads", isolation("READ-UNCOMMITTED"), []string{"tx_isolation", "READ-COMMITTED"}},
 		{"no autocommit", session("autocommit", "0"), []string{"autocommit", "ON"}},
 		{"a read-only session", session("tx_read_only", "1"), []string{"tx_read_only", "OFF"}},
@@ -334,6 +338,44 @@ func TestMySQLComparesWithWhatIsCommitted(t *testing.T) {
 		batch.Records[0].Key = "taken"
 		require.ErrorIs(t, inside.Append(t.Context(), b.ID, head, batch), store.ErrMoved)
 	})
+}
+
+// A deadlock takes back the caller's whole transaction, savepoint included; the
+// error says that running it again may help.
+func TestMySQLDeadlockInTheCallersTransaction(t *testing.T) {
+	dsn := server.Start(t, server.MariaDB)
+	db := openMySQL(t, dsn)
+	s := newMySQL(t, db)
+	_, err := db.ExecContext(t.Context(), "CREATE TABLE orders (id INT PRIMARY KEY)")
+	require.NoError(t, err)
+	b, resellers := newDraftBook(t, s, 1)
+	begin := func() *sqlx.Tx {
+		tx, err := db.BeginTxx(t.Context(), nil)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = tx.Rollback() })
+		return tx
+	}
+	mine, other := begin(), begin()
+	_, err = other.ExecContext(t.Context(), "INSERT INTO orders SELECT seq FROM seq_1_to_1000") // too much to be the victim
+	require.NoError(t, err)
+	_, err = other.ExecContext(t.Context(), "SELECT id FROM credit_resellers WHERE id = ? FOR UPDATE", resellers[0].ID[:])
+	require.NoError(t, err)
+	_, err = s.WithTx(mine).Load(t.Context(), b.ID, credit.ReadSet{})
+	require.NoError(t, err)
+	waits := make(chan error)
+	go func() {
+		_, err := other.ExecContext(t.Context(), "SELECT id FROM credit_ledgers WHERE id = ? FOR UPDATE", b.ID[:])
+		waits <- err
+	}()
+	head, batch := b.draft(t, usage(resellers[0], "k"))
+	err = s.WithTx(mine).Append(t.Context(), b.ID, head, batch)
+	var failed *sqlstore.TxError
+	require.ErrorAs(t, err, &failed)
+	require.ErrorContains(t, err, "1213")
+	require.True(t, failed.Temporary)
+	require.NoError(t, <-waits)
+	require.NoError(t, other.Commit())
+	require.NoError(t, s.Append(t.Context(), b.ID, head, batch))
 }
 
 // Appends to different ledgers of one database, with keys that come next to each

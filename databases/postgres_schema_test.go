@@ -282,19 +282,23 @@ func TestPostgresPlans(t *testing.T) {
 	p.db.MustExec("SET plan_cache_mode = force_generic_plan")
 	plans("without rows or statistics", false)
 
-	fill := []string{
-		"INSERT INTO %[1]sledgers SELECT gen_random_uuid(), name, currency, 0, hash, NULL, 0, 0 FROM %[1]sledgers, generate_series(1, 2000)",
-		"INSERT INTO %[1]sresellers SELECT ledger, gen_random_uuid(), external_id || '-' || n, name, email, mobile, remark, customers, status, bound_at + n, allocated, used FROM %[1]sresellers, generate_series(1, 3000) AS n",
-		"INSERT INTO %[1]srecords SELECT (jsonb_populate_record(r, jsonb_build_object('sequence', 100 + row_number() OVER (), 'id', gen_random_uuid()))).* FROM %[1]srecords AS r, generate_series(1, 3000)",
-		"INSERT INTO %[1]skeys SELECT ledger, 'key-' || sequence, sequence FROM %[1]srecords",
+	fill := func(rows int) {
+		for _, statement := range []string{
+			"INSERT INTO %[1]sledgers SELECT gen_random_uuid(), name, currency, 0, hash, NULL, 0, 0 FROM %[1]sledgers, generate_series(1, %[2]d)",
+			"INSERT INTO %[1]sresellers SELECT ledger, gen_random_uuid(), gen_random_uuid(), name, email, mobile, remark, customers, status, bound_at + n, allocated, used FROM %[1]sresellers, generate_series(1, %[2]d) AS n",
+			"INSERT INTO %[1]srecords SELECT (jsonb_populate_record(r, jsonb_build_object('sequence', 100000 * %[2]d + row_number() OVER (), 'id', gen_random_uuid()))).* FROM %[1]srecords AS r, generate_series(1, %[2]d)",
+			"INSERT INTO %[1]skeys SELECT ledger, gen_random_uuid(), sequence FROM %[1]srecords",
+		} {
+			p.db.MustExec(fmt.Sprintf(statement, prefix, rows))
+		}
+		p.db.MustExec("DISCARD PLANS")
 	}
-	for _, statement := range fill {
-		p.db.MustExec(fmt.Sprintf(statement, prefix))
-	}
-	p.db.MustExec("DISCARD PLANS")
-	plans("with rows and without statistics", false)
+	fill(30)
+	plans("with some rows and without statistics", false)
+	fill(30)
+	plans("with many rows and without statistics", false)
 	p.db.MustExec("ANALYZE")
-	plans("with rows and statistics", true)
+	plans("with many rows and statistics", true)
 	require.True(t, slices.ContainsFunc(prepared, func(s struct {
 		Name      string `db:"name"`
 		Statement string `db:"statement"`

@@ -13,8 +13,8 @@ import (
 	"github.com/resellerkit/credit/store"
 )
 
-// Dialect is a sort of database: [SQLite]. It is opaque; the set is this
-// package's.
+// Dialect is a sort of database: [SQLite], [Postgres] or [MySQL]. It is opaque;
+// the set is this package's.
 type Dialect interface {
 	// folder is where its migrations are, below migrations/.
 	folder() string

@@ -11,7 +11,7 @@
 // <prefix>pool_view, <prefix>reseller_view and <prefix>record_view show them as
 // exact decimals and ISO times to people who look with SQL. Only the library
 // writes: rows that are changed by other means break the chain, and
-// [store.Ledger] finds out.
+// [store.Ledger.Check] finds out.
 package sqlstore
 
 import (
@@ -81,7 +81,9 @@ func validPrefix(s string) bool {
 // has no more) and checks the settings that the dialect needs; what does not fit
 // is an error that names the setting, what it is, what it must be, and how to get
 // there. New changes nothing, neither in the database nor on a connection, and
-// creates no table; that is [Store.Migrate].
+// creates no table; that is [Store.Migrate]. It begins a transaction and rolls it
+// back, to see that this works, and so may wait for a writer. An *sql.DB becomes an
+// *sqlx.DB by sqlx.NewDb(db, "the driver's name").
 func New(db *sqlx.DB, dialect Dialect, options ...Option) (*Store, error) {
 	if db == nil || dialect == nil {
 		return nil, errors.New("sqlstore: a database and a dialect are needed")

@@ -34,6 +34,9 @@ type Tx interface {
 // waits until the transaction ends: do it late, and end soon. A transaction that
 // only reads cannot hold anything; read with the ledger itself.
 //
+// Inside the transaction use what On returns. The ledger itself would wait for the
+// transaction that its caller holds, until its own time limit.
+//
 // Nothing is retried inside the transaction. Every failure of the database is a
 // [*TxError], after which the transaction is to be rolled back; it says whether
 // running it again may help. On PostgreSQL and MySQL, READ COMMITTED is the

@@ -21,7 +21,9 @@ import (
 //  1. Everything is scoped to one ledger; no call reads or writes another one.
 //  2. What a successful Append wrote is seen by every later Load, Resellers and
 //     Records, from every process.
-//  3. Append writes all of its batch or nothing.
+//  3. Append writes all of its batch or nothing: nothing, if any of it does not fit
+//     what is there (a key twice, an added id or external id that exists, a changed
+//     reseller that does not).
 //  4. Append writes only if the ledger's head is still the expected one, by
 //     sequence and by hash, and none of the batch's keys is taken. Otherwise it
 //     answers ErrMoved.
@@ -41,7 +43,8 @@ type Store interface {
 	Create(ctx context.Context, d credit.Distributor) (credit.Distributor, error)
 
 	// Load returns the head and what exists of the read set, as one consistent
-	// snapshot of committed state. A ledger that was never created is ErrNoLedger.
+	// snapshot of committed state. The head of a ledger without records is that of
+	// credit.NewState. A ledger that was never created is ErrNoLedger.
 	Load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error)
 
 	// Append writes a batch on top of the expected head.

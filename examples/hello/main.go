@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"os"
+	"path/filepath"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -21,10 +23,15 @@ var (
 	usd  = decimal.RequireFromString
 )
 
-func main() { hello(context.Background(), "credit.db") }
+func main() {
+	dir := must(os.MkdirTemp("", "credit-hello-"))
+	hello(context.Background(), filepath.Join(dir, "credit.db"))
+	must(0, os.RemoveAll(dir))
+}
 
 func hello(ctx context.Context, path string) {
 	db := must(sqlx.Open("sqlite", sqlstore.SQLiteDSN(path))) // any driver; the library imports none
+	defer func() { _ = db.Close() }()
 	s := must(sqlstore.New(db, sqlstore.SQLite))
 	must(0, s.Migrate(ctx))
 	ledger := must(store.Open(ctx, s, acme, store.Options{}))
@@ -44,6 +51,7 @@ func hello(ctx context.Context, path string) {
 	fmt.Println("available", late.After.Available())
 }
 
+// must stops the program on an error.
 func must[T any](v T, err error) T {
 	if err != nil {
 		log.Fatal(err)

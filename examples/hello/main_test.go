@@ -2,12 +2,17 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
+
+	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/sqlstore"
 )
 
 func Example() {
@@ -40,4 +45,34 @@ func TestREADMEShowsThisProgramAndItsOutput(t *testing.T) {
 	output, _, _ = strings.Cut(output, "}\n")
 	output = strings.ReplaceAll("\n"+output, "\n\t// ", "\n")[1:]
 	require.Contains(t, string(readme), "```text\n"+output+"```\n", "the README's output is not that of examples/hello")
+}
+
+func TestTheViewsAndLimitsOfTheREADMEAreTheRealOnes(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	db, err := sqlx.Open("sqlite", sqlstore.SQLiteDSN(filepath.Join(t.TempDir(), "credit.db")))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	s, err := sqlstore.New(db, sqlstore.SQLite)
+	require.NoError(t, err)
+	require.NoError(t, s.Migrate(t.Context()))
+	var views []string
+	require.NoError(t, db.SelectContext(t.Context(), &views, "SELECT name FROM sqlite_master WHERE type = 'view'"))
+	require.NotEmpty(t, views)
+	for _, view := range views {
+		require.Contains(t, string(readme), "`"+view+"`")
+	}
+	for _, row := range []string{
+		fmt.Sprintf("magnitude below 10^%d, at most %d digits", credit.IntegerDigits, credit.FractionalDigits),
+		fmt.Sprintf("| external id; e-mail; mobile; remark | %d; %d; %d; 1,000 bytes |", credit.MaxExternalID, credit.MaxEmail, credit.MaxMobile),
+		fmt.Sprintf("| metadata | %d pairs, keys up to %d bytes, values up to %d bytes |", credit.MaxMetadata, credit.MaxMetadataKey, credit.MaxMetadataValue),
+		fmt.Sprintf("1,000 items, %d by default", credit.DefaultPageSize),
+	} {
+		require.Contains(t, string(readme), row)
+	}
+	for _, size := range []int{credit.MaxKey, credit.MaxOperator, credit.MaxName, credit.MaxReference, credit.MaxCustomer} {
+		require.Equal(t, 200, size)
+	}
+	require.Equal(t, []int{1000, 1000, 1_000_000_000}, []int{credit.MaxRemark, credit.MaxPageSize, credit.MaxCustomers})
 }
