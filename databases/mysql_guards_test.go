@@ -5,7 +5,10 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -509,7 +512,8 @@ func TestMySQLErrorsByNumber(t *testing.T) {
 			requireHead(t, s, b.ID, head, "nothing is written")
 		}
 	}
-	for _, broken := range []error{driver.ErrBadConn, mysql.ErrInvalidConn, errors.New("wrapped: " + mysql.ErrInvalidConn.Error())} {
+	for _, broken := range []error{driver.ErrBadConn, mysql.ErrInvalidConn, errors.New("wrapped: " + mysql.ErrInvalidConn.Error()), io.ErrUnexpectedEOF,
+		&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}} {
 		for _, at := range []string{"START TRANSACTION", "INSERT", "COMMIT"} {
 			f := &failing{at: at, err: broken}
 			s := newMySQL(t, openFailing(t, dsn, f))

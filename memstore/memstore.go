@@ -97,12 +97,11 @@ func (s *Store) Create(ctx context.Context, d credit.Distributor) (credit.Distri
 	}
 	s.ledgers[d.ID] = &ledger{
 		distributor: d,
-		head: credit.Head{Hash: credit.Genesis(d),
-			Pool: credit.Pool{Granted: credit.FromMillionths(0), Allocated: credit.FromMillionths(0)}},
-		touching:  map[uuid.UUID][]int64{},
-		keys:      map[string]int64{},
-		resellers: map[uuid.UUID]*credit.Reseller{},
-		externals: map[string]*credit.Reseller{},
+		head:        credit.NewState(d).Head(),
+		touching:    map[uuid.UUID][]int64{},
+		keys:        map[string]int64{},
+		resellers:   map[uuid.UUID]*credit.Reseller{},
+		externals:   map[string]*credit.Reseller{},
 	}
 	return d, nil
 }

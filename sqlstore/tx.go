@@ -14,9 +14,13 @@ import (
 // The store neither commits it nor rolls it back; that it could tells it from a
 // pool or a connection.
 type Tx interface {
+	// ExecContext is that of [sql.Tx].
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	// QueryContext is that of [sql.Tx].
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	// Commit is never called.
 	Commit() error
+	// Rollback is never called.
 	Rollback() error
 }
 

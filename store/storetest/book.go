@@ -44,9 +44,8 @@ func newBook(t testing.TB, s store.Store, rng *rand.Rand) *book {
 }
 
 func blankBook(rng *rand.Rand, d credit.Distributor) *book {
-	zero := credit.FromMillionths(0)
 	return &book{distributor: d, rng: rng, now: time.Date(2024, 5, 17, 12, 0, 0, 123456000, time.UTC),
-		head:      credit.Head{Hash: credit.Genesis(d), Pool: credit.Pool{Granted: zero, Allocated: zero}},
+		head:      credit.NewState(d).Head(),
 		resellers: map[uuid.UUID]credit.Reseller{}, externals: map[string]uuid.UUID{}, keys: map[string]int64{}}
 }
 

@@ -514,7 +514,7 @@ func faultyHistories(h Harness, t *testing.T) {
 				f.Release()
 			}
 		}
-		done.requireLinearizable(t, fmt.Sprintf("%s=%d, history %d", SeedVariable, h.Seed, i), set, newRand(seed, 1))
+		done.requireLinearizable(t, fmt.Sprintf("%s=%d, history %d", seedVariable, h.Seed, i), set, newRand(seed, 1))
 	}
 	done.log(t)
 }

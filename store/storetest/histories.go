@@ -36,7 +36,7 @@ func (h Harness) histories(t *testing.T) {
 				if i%4 >= 2 { // every other one of a worker, on two engines
 					stores = append(stores, second)
 				}
-				done.requireLinearizable(t, fmt.Sprintf("%s=%d, history %d", SeedVariable, h.Seed, i), setting{stores: stores}, newRand(h.Seed, uint64(i)+1<<32))
+				done.requireLinearizable(t, fmt.Sprintf("%s=%d, history %d", seedVariable, h.Seed, i), setting{stores: stores}, newRand(h.Seed, uint64(i)+1<<32))
 			}
 			done.log(t)
 		})

@@ -68,10 +68,9 @@ type version struct {
 
 // prepare replays the log, and checks that every record is somebody's.
 func (h *history) prepare() string {
-	zero := credit.FromMillionths(0)
-	h.heads = []credit.Head{{Hash: credit.Genesis(h.distributor), Pool: credit.Pool{Granted: zero, Allocated: zero}}}
 	h.members, h.keys = map[uuid.UUID][]version{}, map[string]int64{}
 	state := credit.NewState(h.distributor)
+	h.heads = []credit.Head{state.Head()}
 	for i, r := range h.log {
 		if err := state.Verify(r); err != nil {
 			return "the log: " + err.Error()

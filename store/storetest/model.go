@@ -40,7 +40,7 @@ func (h Harness) model(t *testing.T) {
 						return runSequence(t.Context(), stores, newRand(h.Seed, uint64(i)), ops)
 					})
 					require.FailNow(t, "the ledger is not what the rules say", "%s=%d, sequence %d, shortened to %d operations:\n%sfailed: %s",
-						SeedVariable, h.Seed, i, len(ops), failed.trace, failed.problem)
+						seedVariable, h.Seed, i, len(ops), failed.trace, failed.problem)
 				}
 			}
 			t.Logf("%d operations", operations)

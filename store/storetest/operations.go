@@ -3,8 +3,10 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/big"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"time"
 
@@ -124,6 +126,9 @@ func (g *generator) fill(o *operation) {
 	if g.chance(30) {
 		o.key = pickOne(g.rng, g.keys)
 		o.again, o.respell = g.chance(60), g.rng.IntN(5)
+		if g.chance(30) {
+			o.alter = pickOne(g.rng, alterable)
+		}
 	}
 	if g.chance(5) {
 		g.spoil(o)
@@ -323,7 +328,7 @@ func (g *generator) spoil(o *operation) {
 func (op operation) resolve(o *oracle, issued map[string]credit.Command) credit.Command {
 	if op.key != "" && op.again {
 		if c, ok := issued[op.key]; ok {
-			return respelled(c, op.respell)
+			return altered(respelled(c, op.respell), op.alter)
 		}
 	}
 	id := uuid.Nil
@@ -467,6 +472,49 @@ func respelled(c credit.Command, how int) credit.Command {
 		c.BoundAt, c.OccurredAt, c.Metadata = elsewhere(c.BoundAt), elsewhere(c.OccurredAt), empty(c.Metadata)
 		return c
 	}
+	return c
+}
+
+// alterable are the fields of commands, but for the reseller and the key.
+var alterable = []string{"Amount", "Operator", "Remark", "Reference", "Corrects", "Metadata", "OccurredAt", "Customer", "ExternalID", "Name", "Email", "Mobile", "ResellerRemark", "Customers", "BoundAt"}
+
+// altered is almost the same command, which is another one.
+func altered(c credit.Command, field string) credit.Command {
+	v := reflect.New(reflect.TypeOf(c)).Elem()
+	v.Set(reflect.ValueOf(c))
+	f := v.FieldByName(field)
+	if !f.IsValid() {
+		return c
+	}
+	switch old := f.Interface().(type) {
+	case string:
+		f.SetString(old + "~")
+	case int:
+		f.SetInt(int64(old) + 1)
+	case int64:
+		f.SetInt(old + 1)
+	case decimal.Decimal:
+		f.Set(reflect.ValueOf(old.Add(decimal.New(1, -credit.FractionalDigits))))
+	case time.Time:
+		f.Set(reflect.ValueOf(old.Add(time.Microsecond)))
+	case map[string]string:
+		m := map[string]string{"~": ""}
+		maps.Copy(m, old)
+		f.Set(reflect.ValueOf(m))
+	case *string: // what is not given is not what is empty
+		if old == nil || *old != "" {
+			f.Set(reflect.ValueOf(new("")))
+		} else {
+			f.Set(reflect.ValueOf(new("~")))
+		}
+	case *int:
+		if old == nil {
+			f.Set(reflect.ValueOf(new(0)))
+		} else {
+			f.Set(reflect.ValueOf(new(*old + 1)))
+		}
+	}
+	c, _ = reflect.TypeAssert[credit.Command](v)
 	return c
 }
 

@@ -22,7 +22,7 @@ var rules = [...]string{
 // The sentences of the port's methods, for what the rules leave to them.
 const (
 	createSays    = "Create creates a ledger without records, or returns the distributor of the one that is there, whatever its name and currency."
-	loadSays      = "Load returns the head and what exists of the read set, as one consistent snapshot of committed state. A ledger that was never created is ErrNoLedger."
+	loadSays      = "Load returns the head and what exists of the read set, as one consistent snapshot of committed state. The head of a ledger without records is that of credit.NewState. A ledger that was never created is ErrNoLedger."
 	resellersSays = "Resellers returns at most q.Limit resellers that match the normalized query, in its order, strictly after the position; the zero position is the beginning. q.Cursor is to be ignored."
 	recordsSays   = "Records returns at most q.Limit records that match the normalized query, in its order. q.Cursor is to be ignored."
 )

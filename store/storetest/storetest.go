@@ -41,18 +41,18 @@ import (
 	"github.com/resellerkit/credit/store"
 )
 
-// Defaults of a [Harness].
+// The defaults of a [Harness].
 const (
-	DefaultSequences = 200
-	DefaultHistories = 20
+	defaultSequences = 200
+	defaultHistories = 20
 )
 
 // The environment variables that override a harness, for longer runs of the same
 // test and for repeating one.
 const (
-	SequencesVariable = "CREDIT_SEQUENCES"
-	HistoriesVariable = "CREDIT_HISTORIES"
-	SeedVariable      = "CREDIT_SEED"
+	sequencesVariable = "CREDIT_SEQUENCES"
+	historiesVariable = "CREDIT_HISTORIES"
+	seedVariable      = "CREDIT_SEED"
 )
 
 // Harness tells the suite how to get at the store that is tested.
@@ -68,9 +68,8 @@ type Harness struct {
 	Reopen func(t testing.TB, s store.Store) store.Store
 
 	// Sequences is how many random sequences of commands the model test runs, and
-	// Histories how many concurrent histories are checked; 0 means
-	// [DefaultSequences] and [DefaultHistories]. The environment variables
-	// CREDIT_SEQUENCES and CREDIT_HISTORIES override them.
+	// Histories how many concurrent histories are checked; 0 means 200 and 20. The
+	// environment variables CREDIT_SEQUENCES and CREDIT_HISTORIES override them.
 	Sequences, Histories int
 
 	// Seed makes a run repeatable, as far as the order of goroutines permits; 0
@@ -82,10 +81,10 @@ type Harness struct {
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	require.NotNil(t, h.Open, "Harness.Open is required")
-	h.Sequences = int(fromEnvironment(t, SequencesVariable, uint64(max(h.Sequences, 0)), DefaultSequences))
-	h.Histories = int(fromEnvironment(t, HistoriesVariable, uint64(max(h.Histories, 0)), DefaultHistories))
-	h.Seed = fromEnvironment(t, SeedVariable, h.Seed, uint64(time.Now().UnixNano()))
-	t.Logf("%s=%d %s=%d %s=%d", SeedVariable, h.Seed, SequencesVariable, h.Sequences, HistoriesVariable, h.Histories)
+	h.Sequences = int(fromEnvironment(t, sequencesVariable, uint64(max(h.Sequences, 0)), defaultSequences))
+	h.Histories = int(fromEnvironment(t, historiesVariable, uint64(max(h.Histories, 0)), defaultHistories))
+	h.Seed = fromEnvironment(t, seedVariable, h.Seed, uint64(time.Now().UnixNano()))
+	t.Logf("%s=%d %s=%d %s=%d", seedVariable, h.Seed, sequencesVariable, h.Sequences, historiesVariable, h.Histories)
 	t.Run("port", h.port)
 	t.Run("model", h.model)
 	t.Run("histories", h.histories)
@@ -114,7 +113,7 @@ func (h Harness) source(t *testing.T, part ...any) *rand.Rand {
 	_, _ = fmt.Fprint(name, append([]any{t.Name()}, part...)...)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("repeat with %s=%d", SeedVariable, h.Seed)
+			t.Logf("repeat with %s=%d", seedVariable, h.Seed)
 		}
 	})
 	return newRand(h.Seed, name.Sum64())

@@ -425,11 +425,11 @@ func TestChanceIsRepeatable(t *testing.T) {
 }
 
 func TestEnvironment(t *testing.T) {
-	t.Setenv(SequencesVariable, "5")
-	t.Setenv(SeedVariable, "")
-	require.EqualValues(t, 5, fromEnvironment(t, SequencesVariable, 7, 9), "the environment comes first")
-	require.EqualValues(t, 7, fromEnvironment(t, SeedVariable, 7, 9), "then the harness")
-	require.EqualValues(t, 9, fromEnvironment(t, SeedVariable, 0, 9), "then the default")
+	t.Setenv(sequencesVariable, "5")
+	t.Setenv(seedVariable, "")
+	require.EqualValues(t, 5, fromEnvironment(t, sequencesVariable, 7, 9), "the environment comes first")
+	require.EqualValues(t, 7, fromEnvironment(t, seedVariable, 7, 9), "then the harness")
+	require.EqualValues(t, 9, fromEnvironment(t, seedVariable, 0, 9), "then the default")
 }
 
 // The oracle knows nothing of the rules of package credit: it uses its types and
