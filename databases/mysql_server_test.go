@@ -242,12 +242,12 @@ func (p *proxy) arm(armed, arrives, breaks bool) {
 }
 
 func (p *proxy) serve(client net.Conn) {
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	upstream, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.server)
 	if err != nil {
 		return
 	}
-	defer upstream.Close()
+	defer func() { _ = upstream.Close() }()
 	var mute atomic.Bool
 	answered := make(chan struct{})
 	go func() {

@@ -286,7 +286,7 @@ func TestPostgresPlans(t *testing.T) {
 		for _, statement := range []string{
 			"INSERT INTO %[1]sledgers SELECT gen_random_uuid(), name, currency, 0, hash, NULL, 0, 0 FROM %[1]sledgers, generate_series(1, %[2]d)",
 			"INSERT INTO %[1]sresellers SELECT ledger, gen_random_uuid(), gen_random_uuid(), name, email, mobile, remark, customers, status, bound_at + n, allocated, used FROM %[1]sresellers, generate_series(1, %[2]d) AS n",
-			"INSERT INTO %[1]srecords SELECT (jsonb_populate_record(r, jsonb_build_object('sequence', 100000 * %[2]d + row_number() OVER (), 'id', gen_random_uuid()))).* FROM %[1]srecords AS r, generate_series(1, %[2]d)",
+			"INSERT INTO %[1]srecords SELECT (jsonb_populate_record(r, jsonb_build_object('sequence', (SELECT max(sequence) FROM %[1]srecords) + row_number() OVER (), 'id', gen_random_uuid()))).* FROM %[1]srecords AS r, generate_series(1, %[2]d)",
 			"INSERT INTO %[1]skeys SELECT ledger, gen_random_uuid(), sequence FROM %[1]srecords",
 		} {
 			p.db.MustExec(fmt.Sprintf(statement, prefix, rows))

@@ -61,9 +61,7 @@ func (mysql) beyond(oldestFirst bool, boundAt int64, id any) (condition string, 
 
 func (mysql) prepares() bool { return false }
 
-// using names the index, because without statistics a small table is scanned, and
-// with FOR UPDATE all of it is locked.
-func (mysql) using(index string) string { return " FORCE INDEX (" + index + ")" }
+func (mysql) using(string) string { return "" }
 
 func (mysql) lock(prefix string) string {
 	return "SELECT sequence FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE"

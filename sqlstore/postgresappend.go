@@ -160,10 +160,8 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		for _, column := range resellerColumns[fixedColumns:] {
 			set = append(set, column+" = v."+column)
 		}
-		// The limit has no effect but that the planner expects one row, and not ten,
-		// for which it would read a small table from end to end.
 		q.text(", changed AS (UPDATE ", s.prefix, "resellers AS r SET ", strings.Join(set, ", "),
-			" FROM head CROSS JOIN (SELECT ", columnsText("v", resellerColumns[1:]), " FROM ", sent, " AS v LIMIT ", q.bind(int64(n), "bigint"), ") AS v CROSS JOIN ", pgLookup("t", []string{"ctid"}, s.prefix+"resellers", pgReseller("id", "v.id", "head.id")),
+			" FROM head CROSS JOIN ", sent, " AS v CROSS JOIN ", pgLookup("t", []string{"ctid"}, s.prefix+"resellers", "ledger = head.id AND id = v.id"),
 			" WHERE r.ctid = t.ctid RETURNING 1)")
 		counts = append(counts, pgCount{"changed", n})
 	}
@@ -207,17 +205,10 @@ func (d postgres) resellerValues(of []credit.Reseller) func(args []any, i int) (
 //
 // Before it has statistics, the planner takes a ledger to have hardly any rows,
 // and a plan that reads all of them then stays in use, because drivers keep
-// prepared statements. Hence OFFSET 0, without which it joins the table in a way
-// of its own.
+// prepared statements. OFFSET 0 is there so that it does not join the table in
+// such a way.
 func pgLookup(as string, columns []string, table, key string) string {
 	return "LATERAL (SELECT " + columnsText("", columns) + " FROM " + table + " WHERE " + key + " OFFSET 0) AS " + as
-}
-
-// pgReseller is the condition for a key of a reseller, which its index begins
-// with. IS TRUE is there for the reason above: without it, the index that begins
-// with the ledger looks as good.
-func pgReseller(column, value, ledger string) string {
-	return column + " = " + value + " AND (ledger = " + ledger + ") IS TRUE"
 }
 
 // pgMiscount begins the text of the failure that the statement makes when its

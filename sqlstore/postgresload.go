@@ -92,7 +92,7 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 		q.text(" UNION ALL ")
 		part("reseller", noHead, pgNamed("reseller", "t", resellers), noRecord)
 		q.text(" FROM unnest(", q.bind(array, way.as), ") AS a (value) CROSS JOIN ",
-			pgLookup("t", resellers, s.prefix+"resellers", pgReseller(way.column, "a.value", id)))
+			pgLookup("t", resellers, s.prefix+"resellers", "ledger = "+id+" AND "+way.column+" = a.value"))
 	}
 	if len(asked.Keys) > 0 {
 		array, err := pgArrayOf(values(asked.Keys, asIs))

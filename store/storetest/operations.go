@@ -25,7 +25,8 @@ type operation struct {
 	amount  amountOf
 	key     string
 	again   bool // send what was last sent with the key, if anything was …
-	respell int  // … in other words
+	respell int  // … in other words …
+	alter   int  // … or with its n-th field, counted round from 1, a little different
 	bulk    []operation
 	options credit.BulkOptions
 	engine  int           // which engine serves it
@@ -127,7 +128,7 @@ func (g *generator) fill(o *operation) {
 		o.key = pickOne(g.rng, g.keys)
 		o.again, o.respell = g.chance(60), g.rng.IntN(5)
 		if g.chance(30) {
-			o.alter = pickOne(g.rng, alterable)
+			o.alter = 1 + g.rng.IntN(100)
 		}
 	}
 	if g.chance(5) {
@@ -475,25 +476,31 @@ func respelled(c credit.Command, how int) credit.Command {
 	return c
 }
 
-// alterable are the fields of commands, but for the reseller and the key.
-var alterable = []string{"Amount", "Operator", "Remark", "Reference", "Corrects", "Metadata", "OccurredAt", "Customer", "ExternalID", "Name", "Email", "Mobile", "ResellerRemark", "Customers", "BoundAt"}
-
-// altered is almost the same command, which is another one.
-func altered(c credit.Command, field string) credit.Command {
+// altered is almost the same command, which is another one. Only the key stays.
+func altered(c credit.Command, field int) credit.Command {
+	if field == 0 {
+		return c
+	}
 	v := reflect.New(reflect.TypeOf(c)).Elem()
 	v.Set(reflect.ValueOf(c))
-	f := v.FieldByName(field)
-	if !f.IsValid() {
+	f := v.Field(field % v.NumField())
+	if v.Type().Field(field%v.NumField()).Name == "Key" {
 		return c
 	}
 	switch old := f.Interface().(type) {
 	case string:
 		f.SetString(old + "~")
+	case uuid.UUID:
+		old[0] ^= 1
+		f.Set(reflect.ValueOf(old))
 	case int:
 		f.SetInt(int64(old) + 1)
 	case int64:
 		f.SetInt(old + 1)
 	case decimal.Decimal:
+		if old.Exponent() < -20 || old.Exponent() > 20 {
+			return c // never written out
+		}
 		f.Set(reflect.ValueOf(old.Add(decimal.New(1, -credit.FractionalDigits))))
 	case time.Time:
 		f.Set(reflect.ValueOf(old.Add(time.Microsecond)))

@@ -8,8 +8,8 @@
 -- records of the keys from those that it has just written, and counts what it changes. Looking each of them up again,
 -- row by row, took more than half of its time. What must not be removed is guarded by triggers.
 --
--- Before the database has statistics, it takes a ledger to have hardly any rows, and any index that begins with the
--- ledger to be as good as the one for the value that is looked for. So no table has two that do, but for resellers.
+-- Before the database has statistics, it takes a ledger to have hardly any rows, and an index that begins with the
+-- ledger to be as good as the one for the value that is looked for. So no table has two that begin with the ledger.
 --
 -- There is no way down: removing a ledger is not a step of a roll-back.
 
