@@ -96,7 +96,7 @@ func newByHand(b *testing.B, db *sqlx.DB, resellers []uuid.UUID) func(context.Co
 	b.Helper()
 	db.SetMaxOpenConns(64)
 	db.SetMaxIdleConns(64)
-	for _, text := range strings.SplitSeq(`
+	for text := range strings.SplitSeq(`
 		CREATE TABLE pool (id INT PRIMARY KEY, granted BIGINT NOT NULL, allocated BIGINT NOT NULL);
 		CREATE TABLE reseller (id BINARY(16) PRIMARY KEY, allocated BIGINT NOT NULL);
 		CREATE TABLE record (id BIGINT AUTO_INCREMENT PRIMARY KEY, reseller BINARY(16) NOT NULL, amount BIGINT NOT NULL, operator VARCHAR(200) NOT NULL,

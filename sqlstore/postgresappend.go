@@ -135,15 +135,15 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		", granted = ", q.bind(granted, "bigint"), ", allocated = ", q.bind(allocated, "bigint"),
 		" WHERE id = ", id, " AND sequence = ", q.bind(expected.Sequence, "bigint"), " AND hash = ", q.bind(expected.Hash[:], "bytea"))
 	if taken > 0 {
-		q.text(" AND NOT EXISTS (SELECT FROM unnest(", q.bind(keys.String(), "text[]"), ") AS k (idempotency_key) CROSS JOIN ",
-			pgLookup("t", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = k.idempotency_key"), ")")
+		q.text(" AND NOT EXISTS (SELECT FROM ", q.values(keys, "text", taken), " AS v CROSS JOIN ",
+			pgLookup("t", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = v.value"), ")")
 	}
 	q.text(" RETURNING id)")
 	counts := []pgCount{{"head", 1}} // of every branch
 
 	// What is not sent has no branch.
 	if n := len(b.Added); n > 0 {
-		sent, err := q.rows(s.prefix+"reseller_row", n, d.resellerValues(b.Added))
+		sent, err := q.rows(s.prefix+"reseller_row", resellerColumns, n, d.resellerValues(b.Added))
 		if err != nil {
 			return "", nil, err
 		}
@@ -152,7 +152,7 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		counts = append(counts, pgCount{"added", n})
 	}
 	if n := len(b.Changed); n > 0 {
-		sent, err := q.rows(s.prefix+"reseller_row", n, d.resellerValues(b.Changed))
+		sent, err := q.rows(s.prefix+"reseller_row", resellerColumns, n, d.resellerValues(b.Changed))
 		if err != nil {
 			return "", nil, err
 		}
@@ -165,7 +165,7 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 			" WHERE r.ctid = t.ctid RETURNING 1)")
 		counts = append(counts, pgCount{"changed", n})
 	}
-	sent, err := q.rows(s.prefix+"record_row", len(b.Records), func(args []any, i int) ([]any, error) {
+	sent, err := q.rows(s.prefix+"record_row", recordColumns, len(b.Records), func(args []any, i int) ([]any, error) {
 		return appendRecord(args, d, nil, &b.Records[i])
 	})
 	if err != nil {
@@ -246,7 +246,7 @@ func (q *pgStatement) bind(value any, as string) string {
 //
 // Compared before choosing, for 1, 64 and 1,000 records: a parameter for each
 // column takes the longest to parse and plan, json the longest to read.
-func (q *pgStatement) rows(as string, count int, values func(args []any, i int) ([]any, error)) (string, error) {
+func (q *pgStatement) rows(as string, columns []string, count int, values func(args []any, i int) ([]any, error)) (string, error) {
 	var a pgArray
 	var row []any
 	var err error
@@ -258,7 +258,24 @@ func (q *pgStatement) rows(as string, count int, values func(args []any, i int) 
 			return "", fmt.Errorf("%s: %w", as, err)
 		}
 	}
-	return "unnest(" + q.bind(a.String(), as+"[]") + ")", nil
+	return q.elements(a, as, "", columns[1:], count), nil
+}
+
+// values binds values as one parameter and returns the source of rows that it is,
+// with one column, value.
+func (q *pgStatement) values(a pgArray, as string, count int) string {
+	return q.elements(a, as, " AS a (value)", []string{"value"}, count)
+}
+
+// elements binds an array as one parameter and returns the source of rows, one
+// for each element, that it is.
+//
+// The limit has no effect on them. But without it the planner expects ten; a plan
+// that serves for any number of rows then looks worse than one for a single row,
+// and the statement is planned anew each time, which takes longer than running it.
+func (q *pgStatement) elements(a pgArray, as, alias string, columns []string, count int) string {
+	return "(SELECT " + columnsText("", columns) + " FROM unnest(" + q.bind(a.String(), as+"[]") + ")" + alias +
+		" LIMIT " + q.bind(int64(count), "bigint") + ")"
 }
 
 // pgArray is an array as PostgreSQL writes it: {1,NULL,"a text"}. Slices of Go

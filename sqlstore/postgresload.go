@@ -81,7 +81,7 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 	for _, way := range []struct {
 		column, as string
 		values     []any
-	}{{"id", "uuid[]", values(asked.Resellers, idAsIs)}, {"external_id", "text[]", values(asked.ExternalIDs, asIs)}} {
+	}{{"id", "uuid", values(asked.Resellers, idAsIs)}, {"external_id", "text", values(asked.ExternalIDs, asIs)}} {
 		if len(way.values) == 0 {
 			continue
 		}
@@ -91,8 +91,8 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 		}
 		q.text(" UNION ALL ")
 		part("reseller", noHead, pgNamed("reseller", "t", resellers), noRecord)
-		q.text(" FROM unnest(", q.bind(array, way.as), ") AS a (value) CROSS JOIN ",
-			pgLookup("t", resellers, s.prefix+"resellers", "ledger = "+id+" AND "+way.column+" = a.value"))
+		q.text(" FROM ", q.values(array, way.as, len(way.values)), " AS v CROSS JOIN ",
+			pgLookup("t", resellers, s.prefix+"resellers", "ledger = "+id+" AND "+way.column+" = v.value"))
 	}
 	if len(asked.Keys) > 0 {
 		array, err := pgArrayOf(values(asked.Keys, asIs))
@@ -101,8 +101,8 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 		}
 		q.text(" UNION ALL ")
 		part("record", noHead, noReseller, pgNamed("record", "t", records))
-		q.text(" FROM unnest(", q.bind(array, "text[]"), ") AS a (value) CROSS JOIN ",
-			pgLookup("k", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = a.value"), " CROSS JOIN ",
+		q.text(" FROM ", q.values(array, "text", len(asked.Keys)), " AS v CROSS JOIN ",
+			pgLookup("k", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = v.value"), " CROSS JOIN ",
 			pgLookup("t", records, s.prefix+"records", "ledger = "+id+" AND sequence = k.sequence"))
 	}
 	return q.sql.String(), q.args, nil
@@ -148,14 +148,13 @@ func pgNothing(member string, columns, types []string) string {
 	return strings.Join(list, ", ")
 }
 
-func pgArrayOf(list []any) (string, error) {
-	var a pgArray
+func pgArrayOf(list []any) (a pgArray, err error) {
 	for _, v := range list {
 		if err := a.add(v); err != nil {
-			return "", err
+			return a, err
 		}
 	}
-	return a.String(), nil
+	return a, nil
 }
 
 func idAsIs(id uuid.UUID) any { return id }

@@ -30,7 +30,7 @@ import (
 func TestStatementsParseOnTiDB(t *testing.T) {
 	server := &server{sent: map[string]bool{}}
 	db := sqlx.NewDb(sql.OpenDB(server), "mysql")
-	defer db.Close()
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	s, err := sqlstore.New(db, sqlstore.MySQL)
 	require.NoError(t, err)
 	ctx := t.Context()
