@@ -1,16 +1,19 @@
 # Every target is a name for steps of .ci/run, which holds the commands.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test race lint fuzz cover ci tidy vuln
+.PHONY: help quickstart test test-databases race lint fuzz cover ci tidy vuln
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 quickstart: ## Run the program in README.md.
 	@bash .ci/run quickstart
 
 test: ## Run the tests.
 	@bash .ci/run test
+
+test-databases: ## Run the tests on PostgreSQL and MariaDB, which this installs and starts.
+	@bash .ci/run databases
 
 race: ## Run the tests under the race detector, in random order.
 	@bash .ci/run race

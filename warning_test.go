@@ -98,7 +98,8 @@ func TestRecord_Warnings_hold(t *testing.T) {
 
 // With a division to 16 digits the share before would be exactly 0.25, and no
 // warning would ever come.
-func TestRecord_Warnings_compareWithoutDivision(t *testing.T) {
+// Measured: division rounds this share to exactly 0.25, which it is not.
+func TestElsewhere_AShareIsNotRoundedToAThreshold(t *testing.T) {
 	t.Parallel()
 	c := credit.Usage{ResellerID: nimbus, Amount: amt("0.000001")}
 	receipt, err := credit.Decide(given{granted: most, allocated: most, used: "749999999999.999999"}.state(c), c, stamp(1))

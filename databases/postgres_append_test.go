@@ -475,6 +475,12 @@ func TestPostgresRestart(t *testing.T) {
 				private.KillBehind(t)
 			} else {
 				private.Kill(t)
+				for range 20 { // one for every connection of the pool, and then some
+					_, err := s.Load(t.Context(), ledger.Distributor().ID, credit.ReadSet{})
+					requireRetryable(t, err)
+				}
+				_, err := s.Create(t.Context(), credit.Distributor{ID: uuid.New(), Name: "Acme Cloud", Currency: "USD"})
+				requireRetryable(t, err)
 			}
 			private.Restart(t)
 			all.Wait()

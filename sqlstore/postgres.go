@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 
 	"github.com/google/uuid"
@@ -160,16 +162,25 @@ var postgresClasses = map[string]class{
 
 func (postgres) class(err error) class {
 	state := sqlState(err)
+	if state == "" && lostConnection(err) {
+		return temporary
+	}
 	if c, ok := postgresClasses[state]; ok || len(state) < 2 {
 		return c
 	}
 	return postgresClasses[state[:2]]
 }
 
-// unmigrated: undefined_table, undefined_column, undefined_function.
+// lostConnection tells whether nobody answered.
+func lostConnection(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// unmigrated: undefined_table, undefined_column, undefined_object (a type).
 func (postgres) unmigrated(err error) bool {
 	state := sqlState(err)
-	return state == "42P01" || state == "42703" || state == "42883"
+	return state == "42P01" || state == "42703" || state == "42704"
 }
 
 // sqlState finds the SQLSTATE in an error of any driver; it is empty if the
