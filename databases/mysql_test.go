@@ -38,6 +38,7 @@ func TestMySQLConformance(t *testing.T) {
 	for _, name := range mysqlServers {
 		for _, level := range mysqlLevels {
 			t.Run(name+" "+level, func(t *testing.T) {
+				t.Parallel()
 				dsn := server.Start(t, name)
 				open := func() *sqlx.DB { return openMySQL(t, dsn, isolation(level)) }
 				db, second := open(), open()

@@ -344,10 +344,11 @@ func TestPostgresLostAnswer(t *testing.T) {
 			reader := direct.on(t, direct.db, p.prefixOf(t, s))
 			b, first, _ := newPgBook(t, s)
 			batch := b.draft(t, credit.Allocation{ResellerID: first, Amount: decimal.New(10, 0), Remark: "needle"})
+			before := b.state.Head().Sequence
 			proxy.lose(func() {
 				for {
 					found, err := reader.Load(t.Context(), b.ID, credit.ReadSet{})
-					if err != nil || found.Head.Sequence != b.state.Head().Sequence {
+					if err != nil || found.Head.Sequence != before {
 						return
 					}
 				}
