@@ -153,11 +153,7 @@ func TestTwoProcessesWriteToOneLedgerAsIfOneAtATime(t *testing.T) {
 func TestElsewhere_EightWritersNeverFailForHavingReadFirst(t *testing.T) {
 	t.Parallel()
 	const writers, times = 8, 25
-	path := filepath.Join(t.TempDir(), "credit.db")
-	s, err := sqlstore.New(openFile(t, path, 0), sqlstore.SQLite)
-	require.NoError(t, err)
-	require.NoError(t, s.Migrate(t.Context()))
-	ledger, nimbus := opening(t, s)
+	path, _, ledger, nimbus := onFile(t)
 	var wait sync.WaitGroup
 	for range writers {
 		own, err := sqlstore.New(openFile(t, path, 0), sqlstore.SQLite)

@@ -593,3 +593,22 @@ func TestManyCallersOnOneFile(t *testing.T) {
 	require.NoError(t, db.Get(&keys, "SELECT count(DISTINCT idempotency_key) FROM credit_keys"))
 	assert.Equal(t, 2*callers*calls, keys)
 }
+
+func TestARecordThatCannotBeReadIsCorrupt(t *testing.T) {
+	t.Parallel()
+	s, db := newStore(t)
+	ledger, _ := opening(t, s)
+	var triggers []string
+	require.NoError(t, db.SelectContext(t.Context(), &triggers, "SELECT name FROM sqlite_master WHERE type = 'trigger'"))
+	for _, name := range triggers {
+		_, err := db.ExecContext(t.Context(), "DROP TRIGGER "+name)
+		require.NoError(t, err)
+	}
+	_, err := db.ExecContext(t.Context(), "UPDATE credit_records SET metadata = 'x' WHERE sequence = 1")
+	require.NoError(t, err)
+
+	_, err = ledger.Check(t.Context())
+	var corrupt *credit.CorruptError
+	require.ErrorAs(t, err, &corrupt)
+	require.EqualValues(t, 1, corrupt.Sequence, "the first bad record is not named")
+}

@@ -30,6 +30,17 @@ func opening(t *testing.T, s store.Store) (*store.Ledger, uuid.UUID) {
 	return ledger, added.ResellerID
 }
 
+// onFile returns the path of a new file, and the store and the ledger in it.
+func onFile(t *testing.T) (string, *sqlstore.Store, *store.Ledger, uuid.UUID) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "credit.db")
+	s, err := sqlstore.New(openFile(t, path, 0), sqlstore.SQLite)
+	require.NoError(t, err)
+	require.NoError(t, s.Migrate(t.Context()))
+	ledger, nimbus := opening(t, s)
+	return path, s, ledger, nimbus
+}
+
 func requireSound(t *testing.T, ledger *store.Ledger, records int) {
 	t.Helper()
 	checked, err := ledger.Check(t.Context())
@@ -116,12 +127,8 @@ func TestACallerWhoseTimeIsUpCommitsNoHalfOfABatch(t *testing.T) {
 
 func TestATransactionOfAnotherPoolOnTheSameFileWorks(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "credit.db")
-	s, err := sqlstore.New(openFile(t, path, 0), sqlstore.SQLite)
-	require.NoError(t, err)
-	require.NoError(t, s.Migrate(t.Context()))
-	ledger, nimbus := opening(t, s)
-	_, err = ledger.Reseller(t.Context(), nimbus) // the statement is prepared, on the first pool
+	path, s, ledger, nimbus := onFile(t)
+	_, err := ledger.Reseller(t.Context(), nimbus) // the statement is prepared, on the first pool
 	require.NoError(t, err)
 
 	tx, err := openFile(t, path, 0).BeginTxx(t.Context(), nil)
@@ -135,11 +142,7 @@ func TestATransactionOfAnotherPoolOnTheSameFileWorks(t *testing.T) {
 // SQLite 517, BUSY_SNAPSHOT.
 func TestATransactionThatReadBeforeSomebodyElseWroteIsATxError(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "credit.db")
-	s, err := sqlstore.New(openFile(t, path, 0), sqlstore.SQLite)
-	require.NoError(t, err)
-	require.NoError(t, s.Migrate(t.Context()))
-	ledger, nimbus := opening(t, s)
+	path, s, ledger, nimbus := onFile(t)
 
 	deferred, err := sqlx.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(1000)")
 	require.NoError(t, err)
@@ -162,11 +165,7 @@ func TestATransactionThatReadBeforeSomebodyElseWroteIsATxError(t *testing.T) {
 
 func TestAWriterThatCannotBeWaitedForIsATemporaryTxError(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "credit.db")
-	s, err := sqlstore.New(openFile(t, path, 0), sqlstore.SQLite)
-	require.NoError(t, err)
-	require.NoError(t, s.Migrate(t.Context()))
-	ledger, nimbus := opening(t, s)
+	path, s, ledger, nimbus := onFile(t)
 	brief, err := sqlx.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(1)")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, brief.Close()) })
