@@ -53,8 +53,8 @@ func TestPackage_isPure(t *testing.T) {
 	require.NoError(t, err)
 	assert.ElementsMatch(t, []string{"github.com/resellerkit/credit", "github.com/google/uuid", "github.com/shopspring/decimal"}, strings.Fields(string(list)))
 
-	imports := []string{"bytes", "context", "crypto/sha256", "encoding/binary", "encoding/hex", "encoding/json", "errors", "fmt", "maps", "math/big",
-		"slices", "strconv", "strings", "time", "unicode/utf8", "github.com/google/uuid", "github.com/shopspring/decimal"}
+	imports := []string{"bytes", "context", "crypto/sha256", "encoding/binary", "encoding/hex", "encoding/json", "errors", "fmt", "iter", "maps", "math/big",
+		"slices", "strconv", "strings", "time", "unicode", "unicode/utf8", "github.com/google/uuid", "github.com/shopspring/decimal"}
 	impure := map[string][]string{
 		"time": {"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker", "Local"},
 		"uuid": {"New", "NewString", "NewRandom", "NewRandomFromReader", "NewUUID", "NewV6", "NewV7", "NewV7FromReader", "Must"},

@@ -243,7 +243,7 @@ func ExampleLedger_Reseller() {
 func ExampleLedger_Resellers() {
 	ctx, ledger, _ := exampleLedger()
 	must(ledger.AddReseller(ctx, credit.NewReseller{Name: "Cirrus", ExternalID: "200087654321"}))
-	q := credit.ResellerQuery{OldestFirst: true, Limit: 1}
+	q := credit.ResellerQuery{Order: credit.OrderOldest, Limit: 1}
 	for {
 		page := must(ledger.Resellers(ctx, q))
 		for _, r := range page.Items {

@@ -287,6 +287,28 @@ func (w *Warning) UnmarshalJSON(text []byte) error {
 	return err
 }
 
+type plainResellerQuery ResellerQuery
+
+type resellerQueryJSON struct {
+	plainResellerQuery
+	MinAvailable *amount `json:"min_available,omitempty"`
+	MaxAvailable *amount `json:"max_available,omitempty"`
+}
+
+// MarshalJSON writes amounts as strings.
+func (q ResellerQuery) MarshalJSON() ([]byte, error) {
+	return json.Marshal(resellerQueryJSON{plainResellerQuery(q), (*amount)(q.MinAvailable), (*amount)(q.MaxAvailable)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (q *ResellerQuery) UnmarshalJSON(text []byte) error {
+	var v resellerQueryJSON
+	err := json.Unmarshal(text, &v)
+	*q = ResellerQuery(v.plainResellerQuery)
+	q.MinAvailable, q.MaxAvailable = (*decimal.Decimal)(v.MinAvailable), (*decimal.Decimal)(v.MaxAvailable)
+	return err
+}
+
 // The commands are written and read by their field tags; only their amounts need
 // the form above, and a type parameter cannot be embedded. A field that a command
 // does not have is refused, because a key that is misspelt is a payment made

@@ -72,11 +72,16 @@ func forms(t *testing.T) []form {
 		{name: "Hash", value: []credit.Hash{{}, usage.Hash}},
 		{name: "BulkOptions", value: credit.BulkOptions{AllOrNothing: true, DryRun: true}},
 		{name: "BulkOptions, the default", value: credit.BulkOptions{}},
-		{name: "ResellerQuery", value: credit.ResellerQuery{Statuses: []credit.Status{credit.StatusClosed}, OldestFirst: true, Limit: 1, Cursor: "c"}},
+		{name: "ResellerQuery", value: credit.ResellerQuery{Name: "n", Mobile: "1", Remark: "r", Email: "a@b", ExternalID: "x", Statuses: []credit.Status{credit.StatusClosed},
+			MinAvailable: new(credit.FromMillionths(-500_000)), MaxAvailable: new(credit.FromMillionths(0)), Low: new(credit.DefaultThresholds()[0]), Order: credit.OrderOldest,
+			AsOf: credit.AsOf{Sequence: 7}, Total: true, Limit: 1, Cursor: "c"}},
+		{name: "AsOf, a time", value: credit.AsOf{Time: usage.RecordedAt}},
 		{name: "ResellerQuery, the default", value: credit.ResellerQuery{}},
-		{name: "RecordQuery", value: credit.RecordQuery{ResellerID: nimbus.ID, Kinds: credit.AllocationKinds(), After: 1, Before: 9, NewestFirst: true, Limit: 1, Cursor: "c"}},
+		{name: "RecordQuery", value: credit.RecordQuery{ResellerID: nimbus.ID, Kinds: credit.AllocationKinds(),
+			Operator: "o", Key: "k", Reference: "r", Customer: "c", RecordedFrom: usage.RecordedAt, RecordedUntil: usage.RecordedAt.Add(time.Hour),
+			OccurredFrom: usage.RecordedAt, OccurredUntil: usage.RecordedAt.Add(time.Hour), After: 1, Before: 9, NewestFirst: true, Limit: 1, Cursor: "c"}},
 		{name: "RecordQuery, the default", value: credit.RecordQuery{}},
-		{name: "Page", value: credit.Page[credit.Status]{Items: []credit.Status{credit.StatusActive}, Next: "c"}},
+		{name: "Page", value: credit.Page[credit.Status]{Items: []credit.Status{credit.StatusActive}, Next: "c", Total: new(2)}},
 		{name: "Page, the last", value: credit.Page[credit.Status]{Items: []credit.Status{}}},
 	}
 	for _, c := range commands() {
@@ -107,7 +112,7 @@ func TestJSON_coversEveryType(t *testing.T) {
 	t.Parallel()
 	without := map[string]string{
 		"Command": "is one of its types", "Ledger": "does things", "State": "is loaded", "ReadSet": "is between engine and store",
-		"Snapshot": "is between engine and store", "Stamp": "is between engine and rules", "Kind": "is text", "Status": "is text",
+		"Snapshot": "is between engine and store", "Stamp": "is between engine and rules", "Kind": "is text", "Status": "is text", "Order": "is text",
 		"Crossing": "is text", "Cursor": "is text", "InvalidError": "is in an outcome", "LimitError": "is in an outcome",
 		"ConflictError": "is in an outcome", "CorruptError": "is for people",
 	}

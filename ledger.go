@@ -2,6 +2,7 @@ package credit
 
 import (
 	"context"
+	"iter"
 
 	"github.com/google/uuid"
 )
@@ -65,6 +66,54 @@ type Ledger interface {
 	Resellers(context.Context, ResellerQuery) (Page[Reseller], error)
 	// Records returns one page of records.
 	Records(context.Context, RecordQuery) (Page[Record], error)
+
+	// HeadAsOf returns the end of the log as it was, and with it the pool; for an
+	// empty ledger that of one.
+	HeadAsOf(context.Context, AsOf) (Head, error)
+	// ResellerAsOf returns a reseller with the status and the figures that it had,
+	// or [ErrNotFound] if it had not been added. Its profile is as it is now, because
+	// records do not hold it. The whole list is [ResellerQuery.AsOf].
+	ResellerAsOf(context.Context, uuid.UUID, AsOf) (Reseller, error)
+}
+
+// AllRecords returns what all pages of a query hold, beginning at its cursor; Limit
+// is how many are read at a time. A page is read when the one before has been
+// yielded, so nothing of the store is held while the caller works. After an error,
+// which comes with a zero record, it ends.
+func AllRecords(ctx context.Context, l Ledger, q RecordQuery) iter.Seq2[Record, error] {
+	return all(func(c Cursor) (Page[Record], error) {
+		q.Cursor = c
+		return l.Records(ctx, q)
+	}, q.Cursor)
+}
+
+// AllResellers does for resellers what [AllRecords] does for records.
+func AllResellers(ctx context.Context, l Ledger, q ResellerQuery) iter.Seq2[Reseller, error] {
+	return all(func(c Cursor) (Page[Reseller], error) {
+		q.Cursor = c
+		return l.Resellers(ctx, q)
+	}, q.Cursor)
+}
+
+func all[T any](page func(Cursor) (Page[T], error), at Cursor) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for next := at; ; {
+			p, err := page(next)
+			if err != nil {
+				var none T
+				yield(none, err)
+				return
+			}
+			for _, item := range p.Items {
+				if !yield(item, nil) {
+					return
+				}
+			}
+			if next = p.Next; next == "" {
+				return
+			}
+		}
+	}
 }
 
 // BulkOptions say how [Ledger.Bulk] executes. The zero value writes what is

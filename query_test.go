@@ -12,15 +12,15 @@ import (
 
 func TestResellerQuery_Normalize(t *testing.T) {
 	t.Parallel()
-	q, err := credit.ResellerQuery{Cursor: "c", OldestFirst: true}.Normalize()
+	q, err := credit.ResellerQuery{Cursor: "c", Order: "oldest"}.Normalize()
 	require.NoError(t, err)
-	assert.Equal(t, credit.ResellerQuery{Statuses: []credit.Status{"active", "frozen"}, OldestFirst: true, Limit: credit.DefaultPageSize, Cursor: "c"}, q,
+	assert.Equal(t, credit.ResellerQuery{Statuses: []credit.Status{"active", "frozen"}, Order: credit.OrderOldest, Limit: credit.DefaultPageSize, Cursor: "c"}, q,
 		"closed resellers are hidden from the default listing")
 
 	asked := []credit.Status{"frozen", "closed", "frozen", "active"}
 	q, err = credit.ResellerQuery{Statuses: asked, Limit: credit.MaxPageSize}.Normalize()
 	require.NoError(t, err)
-	assert.Equal(t, credit.ResellerQuery{Statuses: []credit.Status{"active", "closed", "frozen"}, Limit: credit.MaxPageSize}, q, "one form for one question")
+	assert.Equal(t, credit.ResellerQuery{Statuses: []credit.Status{"active", "closed", "frozen"}, Order: credit.OrderNewest, Limit: credit.MaxPageSize}, q, "one form for one question")
 	assert.Equal(t, []credit.Status{"frozen", "closed", "frozen", "active"}, asked, "a slice handed over is not changed")
 
 	_, err = credit.ResellerQuery{Statuses: []credit.Status{"active", "gone"}}.Normalize()

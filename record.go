@@ -104,6 +104,11 @@ func (r Record) PoolBefore() Pool {
 	return p
 }
 
+// Head is the ledger's head after the record.
+func (r Record) Head() Head {
+	return Head{Sequence: r.Sequence, Hash: r.Hash, RecordedAt: r.RecordedAt, Pool: r.Pool}
+}
+
 // Clone returns a copy that shares nothing with r.
 func (r Record) Clone() Record {
 	r.Metadata, r.Changed = maps.Clone(r.Metadata), slices.Clone(r.Changed)

@@ -189,7 +189,7 @@ func (s *State) ends(what string, id any) bool {
 // in a record, so a reseller added by Apply has none. Apply trusts the record;
 // [State.Verify] does not.
 func (s *State) Apply(r Record) {
-	s.head = Head{Sequence: r.Sequence, Hash: r.Hash, RecordedAt: r.RecordedAt, Pool: r.Pool}
+	s.head = r.Head()
 	switch r.Kind {
 	case KindGrant, KindWithdraw:
 		return

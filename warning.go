@@ -42,6 +42,12 @@ func DefaultThresholds() []Threshold {
 	return []Threshold{{FromMillionths(25_000_000), true}, {FromMillionths(10_000_000), true}, {FromMillionths(0), true}}
 }
 
+// Value is the amount, or the percentage if [Threshold.IsPercent].
+func (t Threshold) Value() decimal.Decimal { return t.value }
+
+// IsPercent tells a percentage from an amount.
+func (t Threshold) IsPercent() bool { return t.percent }
+
 // String returns the text form.
 func (t Threshold) String() string {
 	if t.percent {

@@ -244,34 +244,114 @@ func (l *ledger) take(batch store.Batch) error {
 	return nil
 }
 
-// Resellers implements [store.Store].
+// Resellers implements [store.Store]. In the orders newest and oldest, the cost of
+// a page depends on the page; in the others, and for counting, on how many
+// resellers there are.
 func (s *Store) Resellers(ctx context.Context, id uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
 	l, err := s.ledger(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	defer l.lockPlaced()()
-	place := func(r *credit.Reseller, p store.ResellerPosition) int {
-		return cmp.Or(r.BoundAt.Compare(p.BoundAt), bytes.Compare(r.ID[:], p.ID[:]))
+	beginning := after == (store.ResellerPosition{})
+	if q.Order != credit.OrderNewest && q.Order != credit.OrderOldest {
+		l.mu.RLock()
+		defer l.mu.RUnlock()
+		return l.first(q, func(p store.ResellerPosition) bool {
+			return beginning || p.Compare(after) > 0 == q.Order.Ascending() && p != after
+		}), nil
 	}
+	defer l.lockPlaced()()
 	// The one at the position is the last that was seen, if it is there.
-	next, seen := slices.BinarySearchFunc(l.bound, after, place)
+	next, seen := slices.BinarySearchFunc(l.bound, after, func(r *credit.Reseller, p store.ResellerPosition) int {
+		return store.PositionOf(*r, q.Order).Compare(p)
+	})
 	step := 1
-	switch beginning := after == (store.ResellerPosition{}); {
-	case !q.OldestFirst && beginning:
+	switch ascending := q.Order.Ascending(); {
+	case !ascending && beginning:
 		next, step = len(l.bound)-1, -1
-	case !q.OldestFirst:
+	case !ascending:
 		next, step = next-1, -1
 	case seen:
 		next++
 	}
 	var page []credit.Reseller
 	for ; next >= 0 && next < len(l.bound) && len(page) < q.Limit; next += step {
-		if slices.Contains(q.Statuses, l.bound[next].Status) {
+		if q.Matches(*l.bound[next]) {
 			page = append(page, *l.bound[next])
 		}
 	}
 	return page, nil
+}
+
+// first returns the first of the resellers that match and whose place is in the
+// rest of the order.
+func (l *ledger) first(q credit.ResellerQuery, rest func(store.ResellerPosition) bool) []credit.Reseller {
+	type placed struct {
+		at store.ResellerPosition
+		r  *credit.Reseller
+	}
+	var found []placed
+	shorten := func() {
+		slices.SortFunc(found, func(a, b placed) int {
+			if q.Order.Ascending() {
+				return a.at.Compare(b.at)
+			}
+			return b.at.Compare(a.at)
+		})
+		found = found[:min(len(found), q.Limit)]
+	}
+	for _, r := range l.resellers {
+		if at := store.PositionOf(*r, q.Order); rest(at) && q.Matches(*r) {
+			if found = append(found, placed{at, r}); len(found) == 4*q.Limit {
+				shorten()
+			}
+		}
+	}
+	shorten()
+	page := make([]credit.Reseller, len(found))
+	for i, f := range found {
+		page[i] = *f.r
+	}
+	return page
+}
+
+// CountResellers implements [store.Store].
+func (s *Store) CountResellers(ctx context.Context, id uuid.UUID, q credit.ResellerQuery) (int, error) {
+	l, err := s.ledger(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	n := 0
+	for _, r := range l.resellers {
+		if q.Matches(*r) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Latest implements [store.Store].
+func (s *Store) Latest(ctx context.Context, id uuid.UUID, resellers []uuid.UUID, kinds []credit.Kind, until int64) ([]credit.Record, error) {
+	l, err := s.ledger(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var found []credit.Record
+	for _, id := range resellers {
+		touching := l.touching[id]
+		end, _ := slices.BinarySearch(touching, until+1)
+		for _, sequence := range slices.Backward(touching[:end]) {
+			if r := l.record(sequence); len(kinds) == 0 || slices.Contains(kinds, r.Kind) {
+				found = append(found, r.Clone())
+				break
+			}
+		}
+	}
+	return found, nil
 }
 
 // lockPlaced locks the ledger for a listing of resellers, with all of them in
@@ -316,6 +396,10 @@ func (s *Store) Records(ctx context.Context, id uuid.UUID, q credit.RecordQuery)
 	if q.Before > 0 {
 		to = max(from, min(to, q.Before-1))
 	}
+	if q.Key != "" {
+		from = max(from, min(to, l.keys[q.Key]-1))
+		to = max(from, min(to, l.keys[q.Key]))
+	}
 	n, at := int(to-from), func(i int) *credit.Record { return l.record(from + int64(i) + 1) }
 	if q.ResellerID != uuid.Nil {
 		touching := l.touching[q.ResellerID]
@@ -329,7 +413,7 @@ func (s *Store) Records(ctx context.Context, id uuid.UUID, q credit.RecordQuery)
 		if q.NewestFirst {
 			r = at(n - 1 - i)
 		}
-		if len(q.Kinds) == 0 || slices.Contains(q.Kinds, r.Kind) {
+		if q.Matches(*r) {
 			page = append(page, r.Clone())
 		}
 	}

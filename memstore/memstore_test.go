@@ -134,7 +134,7 @@ func TestListingsAreInOrder(t *testing.T) {
 		slices.SortFunc(all, func(a, b credit.Reseller) int {
 			return cmp.Or(a.BoundAt.Compare(b.BoundAt), bytes.Compare(a.ID[:], b.ID[:]))
 		})
-		page, err := s.Resellers(ctx, d.ID, credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive}, OldestFirst: true, Limit: len(all) + 1}, store.ResellerPosition{})
+		page, err := s.Resellers(ctx, d.ID, credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive}, Order: credit.OrderOldest, Limit: len(all) + 1}, store.ResellerPosition{})
 		require.NoError(t, err)
 		require.Len(t, page, len(all))
 		for i := range page {

@@ -38,15 +38,15 @@ func (s *Store) resellerPage(ledger uuid.UUID, q credit.ResellerQuery, after sto
 	if after != (store.ResellerPosition{}) {
 		name += " from a position"
 		var position []any
-		beyond, position = s.dialect.beyond(q.OldestFirst, after.BoundAt.UnixMicro(), s.dialect.id(after.ID))
+		beyond, position = s.dialect.beyond(q.Order.Ascending(), after.BoundAt.UnixMicro(), s.dialect.id(after.ID))
 		beyond, args = " AND "+beyond, append(args, position...)
 	}
-	if q.OldestFirst {
+	if q.Order.Ascending() {
 		name += ", oldest first"
 	}
 	return name, func() string {
 		text := s.resellersText() + s.dialect.using(s.prefix+"resellers_bound") + " WHERE ledger = ? AND status IN " + marks(statuses) + beyond
-		if q.OldestFirst {
+		if q.Order.Ascending() {
 			return text + " ORDER BY bound_at, id LIMIT ?"
 		}
 		return text + " ORDER BY bound_at DESC, id DESC LIMIT ?"
@@ -119,4 +119,14 @@ func (s *Store) list(ctx context.Context, to any, name string, size int, text fu
 		return err
 	}
 	return selectAll(ctx, stmt.on(ctx, s.base()), to, args...)
+}
+
+// CountResellers implements [store.Store].
+func (s *Store) CountResellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) (int, error) {
+	panic("to be written")
+}
+
+// Latest implements [store.Store].
+func (s *Store) Latest(ctx context.Context, ledger uuid.UUID, resellers []uuid.UUID, kinds []credit.Kind, until int64) ([]credit.Record, error) {
+	panic("to be written")
 }

@@ -78,7 +78,7 @@ func TestEveryStatementUsesAnIndex(t *testing.T) {
 	for n := 1; n <= len(statuses); n++ {
 		for _, oldest := range []bool{false, true} {
 			for _, after := range []store.ResellerPosition{{}, {BoundAt: time.UnixMicro(3).UTC(), ID: resellers[3].ID}} {
-				_, err := s.Resellers(ctx, d.ID, credit.ResellerQuery{Statuses: statuses[:n], OldestFirst: oldest, Limit: 10}, after)
+				_, err := s.Resellers(ctx, d.ID, credit.ResellerQuery{Statuses: statuses[:n], Order: map[bool]credit.Order{true: credit.OrderOldest, false: credit.OrderNewest}[oldest], Limit: 10}, after)
 				require.NoError(t, err)
 			}
 		}

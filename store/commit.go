@@ -178,6 +178,7 @@ func (l *Ledger) run(leader context.Context, batch []*call) {
 			report.Commands += len(c.commands)
 			close(c.done)
 		}
+		l.written.fire()
 		<-l.token
 		if !finished {
 			l.log(slog.LevelError, "credit: commit panicked")

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -19,20 +20,29 @@ import (
 // to the ledger that runs it, whatever its cursor says.
 
 const (
-	cursorVersion = 1
+	cursorVersion = 2
 	digestSize    = 16
+	fixedPlace    = 8 + 16 // of a reseller: a sequence and an id
+	maxPosition   = fixedPlace + credit.MaxName
 )
 
-func recordCursor(ledger uuid.UUID, q credit.RecordQuery, last credit.Record) credit.Cursor {
-	return newCursor(ledger, q, binary.BigEndian.AppendUint64(nil, uint64(last.Sequence)))
+func (l *Ledger) recordCursor(q credit.RecordQuery, last credit.Record) credit.Cursor {
+	return l.cursor(boundRecords(q), binary.BigEndian.AppendUint64(nil, uint64(last.Sequence)))
 }
 
-// recordsAfter returns the query for what comes after the cursor.
-func recordsAfter(ledger uuid.UUID, q credit.RecordQuery, c credit.Cursor) (credit.RecordQuery, error) {
-	position, err := readCursor(ledger, q, c, 8)
+// recordsAfter returns the query for what comes after its cursor, without it.
+func (l *Ledger) recordsAfter(q credit.RecordQuery) (credit.RecordQuery, error) {
+	if q.Cursor == "" {
+		return q, nil
+	}
+	position, err := l.readCursor(boundRecords(q), q.Cursor)
 	if err != nil {
 		return q, err
 	}
+	if len(position) != 8 {
+		return q, badCursor()
+	}
+	q.Cursor = ""
 	sequence := int64(binary.BigEndian.Uint64(position))
 	if sequence <= q.After || q.Before > 0 && sequence >= q.Before {
 		return q, badCursor() // forged: no record of the query has this sequence
@@ -45,38 +55,84 @@ func recordsAfter(ledger uuid.UUID, q credit.RecordQuery, c credit.Cursor) (cred
 	return q, nil
 }
 
-func resellerCursor(ledger uuid.UUID, q credit.ResellerQuery, last credit.Reseller) credit.Cursor {
-	position := binary.BigEndian.AppendUint64(nil, uint64(last.BoundAt.UnixMicro()))
-	return newCursor(ledger, q, append(position, last.ID[:]...))
+// boundRecords and boundResellers are what of a query a cursor is bound to.
+func boundRecords(q credit.RecordQuery) credit.RecordQuery {
+	q.Limit, q.Cursor = 0, ""
+	return q
 }
 
-func resellerPosition(ledger uuid.UUID, q credit.ResellerQuery, c credit.Cursor) (ResellerPosition, error) {
-	position, err := readCursor(ledger, q, c, 8+len(uuid.UUID{}))
+func boundResellers(q credit.ResellerQuery) credit.ResellerQuery {
+	q.Limit, q.Cursor, q.Total = 0, "", false
+	return q
+}
+
+// resellerPlace is where a page of resellers begins, and the sequence as of which
+// it is.
+type resellerPlace struct {
+	position ResellerPosition
+	asOf     int64
+}
+
+func (l *Ledger) resellerCursor(q credit.ResellerQuery, at resellerPlace) credit.Cursor {
+	place := binary.BigEndian.AppendUint64(make([]byte, 0, maxPosition), uint64(at.asOf))
+	place = append(place, at.position.ID[:]...)
+	switch p := at.position; q.Order {
+	case credit.OrderName, credit.OrderNameDown:
+		place = append(place, p.Name...)
+	case credit.OrderAvailable, credit.OrderAvailableDown:
+		place = binary.BigEndian.AppendUint64(place, uint64(p.Available))
+	default:
+		place = binary.BigEndian.AppendUint64(place, uint64(p.BoundAt.UnixMicro()))
+	}
+	return l.cursor(boundResellers(q), place)
+}
+
+// resellerPlace returns where the query's cursor is; the zero place without one.
+func (l *Ledger) resellerPlace(q credit.ResellerQuery) (at resellerPlace, err error) {
+	if q.Cursor == "" {
+		return at, nil
+	}
+	place, err := l.readCursor(boundResellers(q), q.Cursor)
 	if err != nil {
-		return ResellerPosition{}, err
+		return at, err
 	}
-	return ResellerPosition{
-		BoundAt: time.UnixMicro(int64(binary.BigEndian.Uint64(position))).UTC(),
-		ID:      uuid.UUID(position[8:]),
-	}, nil
+	if len(place) < fixedPlace {
+		return at, badCursor()
+	}
+	at.asOf = int64(binary.BigEndian.Uint64(place))
+	p, key := &at.position, place[fixedPlace:]
+	p.ID = uuid.UUID(place[8:fixedPlace])
+	named := q.Order == credit.OrderName || q.Order == credit.OrderNameDown
+	switch {
+	case p.ID == uuid.Nil, at.asOf < 0, at.asOf > 0 && q.AsOf.IsZero(), !named && len(key) != 8,
+		named && (!utf8.Valid(key) || bytes.IndexByte(key, 0) >= 0):
+		return at, badCursor() // forged: no page of the query ends there
+	case named:
+		p.Name = string(key)
+	case q.Order == credit.OrderAvailable, q.Order == credit.OrderAvailableDown:
+		p.Available = int64(binary.BigEndian.Uint64(key))
+	default:
+		p.BoundAt = time.UnixMicro(int64(binary.BigEndian.Uint64(key))).UTC()
+	}
+	return at, nil
 }
 
-func newCursor(ledger uuid.UUID, query any, position []byte) credit.Cursor {
-	c := append([]byte{cursorVersion}, position...)
-	return credit.Cursor(base64.RawURLEncoding.EncodeToString(append(c, digest(ledger, query, position)...)))
+func (l *Ledger) cursor(query any, position []byte) credit.Cursor {
+	c := append([]byte{cursorVersion}, l.digest(query, position)...)
+	return credit.Cursor(base64.RawURLEncoding.EncodeToString(append(c, position...)))
 }
 
-func readCursor(ledger uuid.UUID, query any, c credit.Cursor, size int) ([]byte, error) {
-	if len(c) != base64.RawURLEncoding.EncodedLen(1+size+digestSize) {
+func (l *Ledger) readCursor(query any, c credit.Cursor) (position []byte, err error) {
+	if len(c) > base64.RawURLEncoding.EncodedLen(1+digestSize+maxPosition) {
 		return nil, badCursor()
 	}
-	// The decoder passes over line ends, so there may be less than the length says.
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(string(c))
-	if err != nil || len(raw) != 1+size+digestSize || raw[0] != cursorVersion {
+	// The decoder passes over line ends, so what it gives must be what it was given.
+	if err != nil || len(raw) < 1+digestSize || raw[0] != cursorVersion || base64.RawURLEncoding.EncodedLen(len(raw)) != len(c) {
 		return nil, badCursor()
 	}
-	position := raw[1 : 1+size]
-	if !bytes.Equal(raw[1+size:], digest(ledger, query, position)) {
+	position = raw[1+digestSize:]
+	if !bytes.Equal(raw[1:1+digestSize], l.digest(query, position)) {
 		return nil, badCursor()
 	}
 	return position, nil
@@ -87,13 +143,14 @@ func badCursor() error {
 }
 
 // digest binds a position to its ledger and its normalized query.
-func digest(ledger uuid.UUID, query any, position []byte) []byte {
+func (l *Ledger) digest(query any, position []byte) []byte {
 	text, err := json.Marshal(query)
 	if err != nil {
 		panic("store: a query has a JSON form: " + err.Error())
 	}
 	h := sha256.New()
-	h.Write(ledger[:])
+	h.Write(l.distributor.ID[:])
+	h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(position))))
 	h.Write(position)
 	h.Write(text)
 	return h.Sum(nil)[:digestSize]

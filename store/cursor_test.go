@@ -65,11 +65,11 @@ func TestPagesJoinToTheWholeListing(t *testing.T) {
 		}
 		assert.Equal(t, whole.Items, joined)
 
-		resellers, err := b.Resellers(t.Context(), credit.ResellerQuery{OldestFirst: backwards})
+		resellers, err := b.Resellers(t.Context(), credit.ResellerQuery{Order: orders[backwards]})
 		require.NoError(t, err)
 		assert.Empty(t, resellers.Next)
 		var some []credit.Reseller
-		r := credit.ResellerQuery{OldestFirst: backwards, Limit: 4}
+		r := credit.ResellerQuery{Order: orders[backwards], Limit: 4}
 		for {
 			page, err := b.Resellers(t.Context(), r)
 			require.NoError(t, err)
@@ -173,7 +173,7 @@ func TestACursorIsGoodForItsOwnQueryOnly(t *testing.T) {
 
 	resellers, err := b.Resellers(t.Context(), credit.ResellerQuery{Limit: 3})
 	require.NoError(t, err)
-	for _, q := range []credit.ResellerQuery{{OldestFirst: true}, {Statuses: []credit.Status{credit.StatusActive}}} {
+	for _, q := range []credit.ResellerQuery{{Order: credit.OrderOldest}, {Statuses: []credit.Status{credit.StatusActive}}} {
 		q.Cursor = resellers.Next
 		_, err := b.Resellers(t.Context(), q)
 		invalidCursor(t, err, "a cursor of another query was taken")
@@ -194,9 +194,12 @@ func forge(ledger uuid.UUID, query any, position []byte) credit.Cursor {
 	if err != nil {
 		panic(err)
 	}
-	digest := sha256.Sum256([]byte(string(ledger[:]) + string(position) + string(text)))
-	return credit.Cursor(base64.RawURLEncoding.EncodeToString([]byte("\x01" + string(position) + string(digest[:16]))))
+	length := binary.BigEndian.AppendUint32(nil, uint32(len(position)))
+	digest := sha256.Sum256([]byte(string(ledger[:]) + string(length) + string(position) + string(text)))
+	return credit.Cursor(base64.RawURLEncoding.EncodeToString([]byte("\x02" + string(digest[:16]) + string(position))))
 }
+
+var orders = map[bool]credit.Order{false: credit.OrderNewest, true: credit.OrderOldest}
 
 func TestACursorThatWasForgedShowsNothingThatItsQueryDoesNot(t *testing.T) {
 	t.Parallel()
@@ -226,7 +229,7 @@ func TestACursorThatWasForgedShowsNothingThatItsQueryDoesNot(t *testing.T) {
 	normal.Limit = 0
 	for _, bound := range []int64{math.MinInt64, -1, 0, 1, math.MaxInt64} {
 		for _, last := range []uuid.UUID{uuid.Nil, uuid.Max} {
-			position := append(binary.BigEndian.AppendUint64(nil, uint64(bound)), last[:]...)
+			position := binary.BigEndian.AppendUint64(append(make([]byte, 8, 32), last[:]...), uint64(bound))
 			_, err := b.Resellers(t.Context(), credit.ResellerQuery{Cursor: forge(acme.ID, normal, position)})
 			if err != nil {
 				invalidCursor(t, err, "a forged cursor is an error of another sort")
@@ -257,9 +260,9 @@ func FuzzCursor(f *testing.F) {
 			// Whoever knows the digest may make one. It must be in the one form.
 			raw, err := base64.RawURLEncoding.DecodeString(cursor)
 			require.NoError(t, err)
-			require.Equal(t, forge(acme.ID, credit.RecordQuery{}, raw[1:9]), c, "a cursor that no query gave was taken")
+			require.Equal(t, forge(acme.ID, credit.RecordQuery{}, raw[17:]), c, "a cursor that no query gave was taken")
 		}
-		_, err = b.Resellers(t.Context(), credit.ResellerQuery{Cursor: c, OldestFirst: backwards})
+		_, err = b.Resellers(t.Context(), credit.ResellerQuery{Cursor: c, Order: orders[backwards]})
 		if err != nil {
 			invalidCursor(t, err, "not an invalid cursor")
 		}

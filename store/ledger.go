@@ -26,6 +26,8 @@ type Ledger struct {
 	token chan struct{}
 	// memory is what the token's holder knows of the ledger.
 	memory memory
+	// written fires after a batch was committed.
+	written signal
 	// joined: the store is inside a transaction of a caller's, who must not be let
 	// go while it is in use.
 	joined bool
@@ -183,63 +185,6 @@ func (l *Ledger) Reseller(ctx context.Context, id uuid.UUID) (credit.Reseller, e
 		return credit.Reseller{}, fmt.Errorf("%w: %s", credit.ErrNotFound, id)
 	}
 	return found.Resellers[0], nil
-}
-
-// Resellers implements credit.Ledger.
-func (l *Ledger) Resellers(ctx context.Context, q credit.ResellerQuery) (credit.Page[credit.Reseller], error) {
-	q, err := q.Normalize()
-	if err != nil {
-		return credit.Page[credit.Reseller]{}, err
-	}
-	limit, cursor := q.Limit, q.Cursor
-	q.Limit, q.Cursor = 0, ""
-	var after ResellerPosition
-	if cursor != "" {
-		if after, err = resellerPosition(l.distributor.ID, q, cursor); err != nil {
-			return credit.Page[credit.Reseller]{}, err
-		}
-	}
-	return page(ctx, limit, func(ctx context.Context, limit int) ([]credit.Reseller, error) {
-		q := q
-		q.Limit = limit
-		return l.store.Resellers(ctx, l.distributor.ID, q, after)
-	}, func(last credit.Reseller) credit.Cursor { return resellerCursor(l.distributor.ID, q, last) })
-}
-
-// Records implements credit.Ledger.
-func (l *Ledger) Records(ctx context.Context, q credit.RecordQuery) (credit.Page[credit.Record], error) {
-	q, err := q.Normalize()
-	if err != nil {
-		return credit.Page[credit.Record]{}, err
-	}
-	limit, cursor := q.Limit, q.Cursor
-	q.Limit, q.Cursor = 0, ""
-	rest := q
-	if cursor != "" {
-		if rest, err = recordsAfter(l.distributor.ID, q, cursor); err != nil {
-			return credit.Page[credit.Record]{}, err
-		}
-	}
-	return page(ctx, limit, func(ctx context.Context, limit int) ([]credit.Record, error) {
-		rest := rest
-		rest.Limit = limit
-		return l.store.Records(ctx, l.distributor.ID, rest)
-	}, func(last credit.Record) credit.Cursor { return recordCursor(l.distributor.ID, q, last) })
-}
-
-// page reads one more than the page, to know whether there is a next one.
-func page[T any](ctx context.Context, limit int, list func(context.Context, int) ([]T, error), cursor func(T) credit.Cursor) (credit.Page[T], error) {
-	items, err := read(ctx, func(ctx context.Context) ([]T, error) { return list(ctx, limit+1) })
-	if err != nil {
-		return credit.Page[T]{}, err
-	}
-	if len(items) == 0 {
-		return credit.Page[T]{Items: []T{}}, nil // not null in JSON
-	}
-	if len(items) <= limit {
-		return credit.Page[T]{Items: items}, nil
-	}
-	return credit.Page[T]{Items: items[:limit], Next: cursor(items[limit-1])}, nil
 }
 
 func (l *Ledger) load(ctx context.Context, asked credit.ReadSet) (credit.Snapshot, error) {

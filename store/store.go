@@ -7,8 +7,11 @@
 package store
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,8 +22,8 @@ import (
 // Store is the port that a database implements. The rules:
 //
 //  1. Everything is scoped to one ledger; no call reads or writes another one.
-//  2. What a successful Append wrote is seen by every later Load, Resellers and
-//     Records, from every process.
+//  2. What a successful Append wrote is seen by every later read, from every
+//     process.
 //  3. Append writes all of its batch or nothing: nothing, if any of it does not fit
 //     what is there (a key twice, an added id or external id that exists, a changed
 //     reseller that does not).
@@ -52,12 +55,21 @@ type Store interface {
 
 	// Resellers returns at most q.Limit resellers that match the normalized query,
 	// in its order, strictly after the position; the zero position is the
-	// beginning. q.Cursor is to be ignored.
+	// beginning. q.AsOf is zero; q.Cursor and q.Total are to be ignored.
 	Resellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after ResellerPosition) ([]credit.Reseller, error)
 
+	// CountResellers counts all that match the query, whatever its limit.
+	CountResellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) (int, error)
+
 	// Records returns at most q.Limit records that match the normalized query, in
-	// its order. q.Cursor is to be ignored.
+	// its order. The range of recorded-at is unbounded, because the engine has made
+	// one of sequences of it; q.Cursor is to be ignored.
 	Records(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error)
+
+	// Latest returns, of each reseller that has one, the newest record of the kinds
+	// whose sequence is at most until, in any order; no kinds are all. Resellers come
+	// once each, and are at most credit.MaxPageSize.
+	Latest(ctx context.Context, ledger uuid.UUID, resellers []uuid.UUID, kinds []credit.Kind, until int64) ([]credit.Record, error)
 }
 
 // Batch is what one Append writes, never empty of records.
@@ -72,15 +84,35 @@ type Batch struct {
 }
 
 // Head is the ledger's head once the batch is written.
-func (b Batch) Head() credit.Head {
-	last := b.Records[len(b.Records)-1]
-	return credit.Head{Sequence: last.Sequence, Hash: last.Hash, RecordedAt: last.RecordedAt, Pool: last.Pool}
+func (b Batch) Head() credit.Head { return b.Records[len(b.Records)-1].Head() }
+
+// ResellerPosition is a place in an order of resellers: that of a reseller with
+// this id and, of the other fields, the one that the order compares. The others
+// are zero.
+type ResellerPosition struct {
+	BoundAt   time.Time
+	Name      string // folded
+	Available int64  // millionths
+	ID        uuid.UUID
 }
 
-// ResellerPosition is the place of a reseller in the order of a listing.
-type ResellerPosition struct {
-	BoundAt time.Time
-	ID      uuid.UUID
+// PositionOf returns the place of a reseller in an order.
+func PositionOf(r credit.Reseller, o credit.Order) ResellerPosition {
+	p := ResellerPosition{ID: r.ID}
+	switch o {
+	case credit.OrderName, credit.OrderNameDown:
+		p.Name = credit.Fold(r.Name)
+	case credit.OrderAvailable, credit.OrderAvailableDown:
+		p.Available = r.Available().Shift(credit.FractionalDigits).IntPart()
+	default:
+		p.BoundAt = r.BoundAt
+	}
+	return p
+}
+
+// Compare orders positions of one order, ascending: negative if p comes first.
+func (p ResellerPosition) Compare(q ResellerPosition) int {
+	return cmp.Or(p.BoundAt.Compare(q.BoundAt), strings.Compare(p.Name, q.Name), cmp.Compare(p.Available, q.Available), bytes.Compare(p.ID[:], q.ID[:]))
 }
 
 // The answers of a store that the engine acts on.

@@ -110,30 +110,36 @@ func (j *Journal) Append(ctx context.Context, ledger uuid.UUID, expected credit.
 
 // Load implements store.Store.
 func (j *Journal) Load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
-	j.mu.RLock()
-	defer j.mu.RUnlock()
-	if j.broken != nil {
-		return credit.Snapshot{}, j.broken
-	}
-	return j.memory.Load(ctx, ledger, asked)
+	return read(j, func() (credit.Snapshot, error) { return j.memory.Load(ctx, ledger, asked) })
 }
 
 // Resellers implements store.Store.
 func (j *Journal) Resellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
-	j.mu.RLock()
-	defer j.mu.RUnlock()
-	if j.broken != nil {
-		return nil, j.broken
-	}
-	return j.memory.Resellers(ctx, ledger, q, after)
+	return read(j, func() ([]credit.Reseller, error) { return j.memory.Resellers(ctx, ledger, q, after) })
+}
+
+// CountResellers implements store.Store.
+func (j *Journal) CountResellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) (int, error) {
+	return read(j, func() (int, error) { return j.memory.CountResellers(ctx, ledger, q) })
 }
 
 // Records implements store.Store.
 func (j *Journal) Records(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
+	return read(j, func() ([]credit.Record, error) { return j.memory.Records(ctx, ledger, q) })
+}
+
+// Latest implements store.Store.
+func (j *Journal) Latest(ctx context.Context, ledger uuid.UUID, resellers []uuid.UUID, kinds []credit.Kind, until int64) ([]credit.Record, error) {
+	return read(j, func() ([]credit.Record, error) { return j.memory.Latest(ctx, ledger, resellers, kinds, until) })
+}
+
+// read reads what the file holds, too.
+func read[T any](j *Journal, from func() (T, error)) (T, error) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if j.broken != nil {
-		return nil, j.broken
+		var none T
+		return none, j.broken
 	}
-	return j.memory.Records(ctx, ledger, q)
+	return from()
 }

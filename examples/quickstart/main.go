@@ -145,7 +145,7 @@ func day(ctx context.Context, w io.Writer, ledger credit.Ledger) error {
 
 // balances prints the resellers and the pool.
 func balances(ctx context.Context, w io.Writer, ledger credit.Ledger) error {
-	page, err := ledger.Resellers(ctx, credit.ResellerQuery{OldestFirst: true})
+	page, err := ledger.Resellers(ctx, credit.ResellerQuery{Order: credit.OrderOldest})
 	if err != nil {
 		return err
 	}

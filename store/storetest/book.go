@@ -153,7 +153,7 @@ func (b *book) listed(q credit.ResellerQuery) []credit.Reseller {
 		}
 	}
 	slices.SortFunc(list, byBound)
-	if !q.OldestFirst {
+	if !q.Order.Ascending() {
 		slices.Reverse(list)
 	}
 	return list
@@ -184,8 +184,8 @@ func (b *book) requireStored(t testing.TB, s store.Store, why string) {
 	}
 	requireSameSet(t, keyed, found.Records, func(r credit.Record) any { return r.Sequence }, "the records of the keys: "+why)
 	b.requireRecords(ctx, t, s, why)
-	for _, oldest := range []bool{false, true} {
-		q := credit.ResellerQuery{Statuses: everyStatus(), OldestFirst: oldest, Limit: credit.MaxPageSize}
+	for _, order := range credit.Orders()[:2] {
+		q := credit.ResellerQuery{Statuses: everyStatus(), Order: order, Limit: credit.MaxPageSize}
 		requireSameList(t, b.listed(q), listResellers(ctx, t, s, b.distributor.ID, q), "the listing of resellers: "+why)
 	}
 }
@@ -218,7 +218,7 @@ func listResellers(ctx context.Context, t testing.TB, s store.Store, ledger uuid
 			return list
 		}
 		last := page[len(page)-1]
-		after = store.ResellerPosition{BoundAt: last.BoundAt, ID: last.ID}
+		after = store.PositionOf(last, q.Order)
 	}
 	require.FailNow(t, "a listing has no end")
 	return nil

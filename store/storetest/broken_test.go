@@ -434,7 +434,7 @@ var brokenStores = map[string]brokenStore{
 		wrap: func(s *memstore.Store) store.Store {
 			return &deviant{Store: s, resellers: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
 				page, err := s.Resellers(ctx, ledger, q, after)
-				if !q.OldestFirst {
+				if !q.Order.Ascending() {
 					slices.SortStableFunc(page, func(a, b credit.Reseller) int {
 						if c := b.BoundAt.Compare(a.BoundAt); c != 0 {
 							return c
@@ -450,7 +450,7 @@ var brokenStores = map[string]brokenStore{
 	"begins a page with the last one of the page before": {
 		wrap: func(s *memstore.Store) store.Store {
 			return &deviant{Store: s, resellers: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
-				if after.ID != uuid.Nil && q.OldestFirst {
+				if after.ID != uuid.Nil && q.Order.Ascending() {
 					after.ID[15]--
 				}
 				return s.Resellers(ctx, ledger, q, after)

@@ -64,7 +64,7 @@ var errFault = errors.New("storetest: injected fault")
 
 // FaultyCall is one call of a method of a [Faulty] store.
 type FaultyCall struct {
-	// Method is Create, Load, Append, Resellers or Records.
+	// Method is that of the port: Create, Load, Append …
 	Method string
 	// Ledger is the ledger that is asked for.
 	Ledger uuid.UUID
@@ -239,6 +239,16 @@ func (f *Faulty) Load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSe
 // Resellers implements [store.Store].
 func (f *Faulty) Resellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
 	return reading(f, "Resellers", ledger, func() ([]credit.Reseller, error) { return f.store.Resellers(ctx, ledger, q, after) })
+}
+
+// CountResellers implements [store.Store].
+func (f *Faulty) CountResellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) (int, error) {
+	return reading(f, "CountResellers", ledger, func() (int, error) { return f.store.CountResellers(ctx, ledger, q) })
+}
+
+// Latest implements [store.Store].
+func (f *Faulty) Latest(ctx context.Context, ledger uuid.UUID, resellers []uuid.UUID, kinds []credit.Kind, until int64) ([]credit.Record, error) {
+	return reading(f, "Latest", ledger, func() ([]credit.Record, error) { return f.store.Latest(ctx, ledger, resellers, kinds, until) })
 }
 
 // Records implements [store.Store].

@@ -50,18 +50,18 @@ func position(r credit.Reseller) store.ResellerPosition {
 var resellersClauses = []clause{
 	{"pages of every size, in both orders, ties by id", func(h Harness, t *testing.T) {
 		s, b := h.many(t)
-		for _, oldest := range []bool{false, true} {
+		for _, order := range credit.Orders()[:2] {
 			for limit := 1; limit <= len(b.resellers)+1; limit++ {
-				q := credit.ResellerQuery{Statuses: everyStatus(), OldestFirst: oldest, Limit: limit}
-				requireSameList(t, b.listed(q), listResellers(t.Context(), t, s, b.distributor.ID, q), fmt.Sprintf("pages of %d, oldest first %t", limit, oldest))
+				q := credit.ResellerQuery{Statuses: everyStatus(), Order: order, Limit: limit}
+				requireSameList(t, b.listed(q), listResellers(t.Context(), t, s, b.distributor.ID, q), fmt.Sprintf("pages of %d, %s", limit, order))
 			}
 		}
 	}},
 	{"newest first is oldest first reversed", func(h Harness, t *testing.T) {
 		s, b := h.many(t)
-		q := credit.ResellerQuery{Statuses: everyStatus(), Limit: credit.MaxPageSize}
+		q := credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: credit.MaxPageSize}
 		newest := listResellers(t.Context(), t, s, b.distributor.ID, q)
-		q.OldestFirst = true
+		q.Order = credit.OrderOldest
 		oldest := listResellers(t.Context(), t, s, b.distributor.ID, q)
 		slices.Reverse(oldest)
 		requireSameList(t, oldest, newest, "the same order, turned round, ties included")
@@ -75,10 +75,10 @@ var resellersClauses = []clause{
 					statuses = append(statuses, status)
 				}
 			}
-			for _, oldest := range []bool{false, true} {
+			for _, order := range credit.Orders()[:2] {
 				for _, limit := range []int{1, 4, 50, credit.MaxPageSize + 1} {
-					q := credit.ResellerQuery{Statuses: statuses, OldestFirst: oldest, Limit: limit, Cursor: "to be ignored"}
-					requireSameList(t, b.listed(q), listResellers(t.Context(), t, s, b.distributor.ID, q), fmt.Sprintf("statuses %v, pages of %d, oldest first %t", statuses, limit, oldest))
+					q := credit.ResellerQuery{Statuses: statuses, Order: order, Limit: limit, Cursor: "to be ignored"}
+					requireSameList(t, b.listed(q), listResellers(t.Context(), t, s, b.distributor.ID, q), fmt.Sprintf("statuses %v, pages of %d, %s", statuses, limit, order))
 				}
 			}
 		}
@@ -90,28 +90,28 @@ var resellersClauses = []clause{
 			positions = append(positions, position(r), store.ResellerPosition{BoundAt: r.BoundAt, ID: random(b.rng)}, store.ResellerPosition{BoundAt: r.BoundAt.Add(time.Microsecond), ID: r.ID})
 		}
 		for _, after := range positions {
-			for _, oldest := range []bool{false, true} {
-				q := credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive, credit.StatusFrozen}, OldestFirst: oldest, Limit: 5}
+			for _, order := range credit.Orders()[:2] {
+				q := credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive, credit.StatusFrozen}, Order: order, Limit: 5}
 				var want []credit.Reseller
 				for _, r := range b.listed(q) {
-					order := byBound(r, credit.Reseller{ID: after.ID, BoundAt: after.BoundAt})
-					if len(want) < q.Limit && (oldest && order > 0 || !oldest && order < 0) {
+					place := byBound(r, credit.Reseller{ID: after.ID, BoundAt: after.BoundAt})
+					if len(want) < q.Limit && (q.Order.Ascending() == (place > 0) && place != 0) {
 						want = append(want, r)
 					}
 				}
 				got, err := s.Resellers(t.Context(), b.distributor.ID, q, after)
 				require.NoError(t, err)
-				requireSameList(t, want, got, fmt.Sprintf("after %s %s, oldest first %t", after.BoundAt, after.ID, oldest))
+				requireSameList(t, want, got, fmt.Sprintf("after %s %s, %s", after.BoundAt, after.ID, order))
 			}
 		}
 	}},
 	{"a listing shows what was added and changed since", func(h Harness, t *testing.T) {
 		s, b := h.many(t)
-		q := credit.ResellerQuery{Statuses: everyStatus(), Limit: 3}
+		q := credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: 3}
 		for i := range 10 {
 			b.write(t, s, credit.NewReseller{ExternalID: fmt.Sprintf("more-%d", i), Name: "N", BoundAt: time.UnixMicro(int64(b.rng.IntN(20) - 10))},
 				credit.Usage{ResellerID: b.reseller(i), Amount: units(1)}, credit.ProfileUpdate{ResellerID: b.reseller(i + 1), Name: new(fmt.Sprintf("Changed %d", i))})
-			q.OldestFirst = !q.OldestFirst
+			q.Order = credit.Orders()[i%2]
 			requireSameList(t, b.listed(q), listResellers(t.Context(), t, s, b.distributor.ID, q), "a listing right after Append")
 		}
 	}},
@@ -145,7 +145,7 @@ var resellersClauses = []clause{
 				more = false
 			default:
 			}
-			page, err := second.Resellers(t.Context(), b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Limit: 10}, store.ResellerPosition{})
+			page, err := second.Resellers(t.Context(), b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: 10}, store.ResellerPosition{})
 			beginOnce()
 			if store.Retryable(err) {
 				continue
@@ -167,7 +167,7 @@ var resellersClauses = []clause{
 		s := h.Open(t)
 		b := newBook(t, s, h.source(t))
 		for _, after := range []store.ResellerPosition{{}, {BoundAt: time.Unix(0, 0).UTC(), ID: random(b.rng)}} {
-			got, err := s.Resellers(t.Context(), b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Limit: 10}, after)
+			got, err := s.Resellers(t.Context(), b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: 10}, after)
 			require.NoError(t, err)
 			require.Empty(t, got)
 		}

@@ -388,7 +388,7 @@ func (r *runner) finish(ctx context.Context, rng *rand.Rand) error {
 }
 
 func (r *runner) compareListing(ctx context.Context, l credit.Ledger, rng *rand.Rand) error {
-	q := credit.ResellerQuery{OldestFirst: rng.IntN(2) == 0, Limit: 1 + rng.IntN(len(r.oracle.order)+2)}
+	q := credit.ResellerQuery{Order: credit.Orders()[rng.IntN(2)], Limit: 1 + rng.IntN(len(r.oracle.order)+2)}
 	statuses := []credit.Status{credit.StatusActive, credit.StatusFrozen} // the default
 	switch rng.IntN(3) {
 	case 0:
@@ -404,7 +404,7 @@ func (r *runner) compareListing(ctx context.Context, l credit.Ledger, rng *rand.
 		}
 	}
 	slices.SortFunc(want, byBound)
-	if !q.OldestFirst {
+	if q.Order == credit.OrderNewest {
 		slices.Reverse(want)
 	}
 	got, err := pages(q.Limit, func(c credit.Cursor) (credit.Page[credit.Reseller], error) {

@@ -231,7 +231,7 @@ var scopeClauses = []clause{
 		records, err := s.Records(t.Context(), other, credit.RecordQuery{Limit: 10})
 		require.True(t, err == nil || errors.Is(err, store.ErrNoLedger), "nothing, or ErrNoLedger: %v", err)
 		require.Empty(t, records)
-		resellers, err := s.Resellers(t.Context(), other, credit.ResellerQuery{Statuses: everyStatus(), Limit: 10}, store.ResellerPosition{})
+		resellers, err := s.Resellers(t.Context(), other, credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: 10}, store.ResellerPosition{})
 		require.True(t, err == nil || errors.Is(err, store.ErrNoLedger), "nothing, or ErrNoLedger: %v", err)
 		require.Empty(t, resellers)
 	}},
@@ -342,7 +342,7 @@ var concurrencyClauses = []clause{
 					}
 					_, err = s.Load(t.Context(), b.distributor.ID, credit.ReadSet{Resellers: []uuid.UUID{b.reseller(0)}, Keys: []string{"k-0"}})
 					assert.NoError(t, err)
-					_, err = s.Resellers(t.Context(), b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Limit: 5}, store.ResellerPosition{})
+					_, err = s.Resellers(t.Context(), b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: 5}, store.ResellerPosition{})
 					assert.NoError(t, err)
 				}
 			})
@@ -360,7 +360,7 @@ var concurrencyClauses = []clause{
 			"Create": func() { _, _ = s.Create(ctx, b.distributor) },
 			"Load":   func() { _, _ = s.Load(ctx, b.distributor.ID, credit.ReadSet{Keys: []string{"start"}}) },
 			"Resellers": func() {
-				_, _ = s.Resellers(ctx, b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Limit: 10}, store.ResellerPosition{})
+				_, _ = s.Resellers(ctx, b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: 10}, store.ResellerPosition{})
 			},
 			"Records": func() { _, _ = s.Records(ctx, b.distributor.ID, credit.RecordQuery{Limit: 10}) },
 			"Append":  func() { _ = s.Append(ctx, b.distributor.ID, b.head, batch) },

@@ -299,7 +299,7 @@ var ownershipClauses = []clause{
 		_, err = s.Records(t.Context(), b.distributor.ID, records)
 		require.NoError(t, err)
 		require.Equal(t, []credit.Kind{credit.KindAdd, credit.KindAllocate}, records.Kinds)
-		resellers := credit.ResellerQuery{Statuses: everyStatus(), Limit: 10}
+		resellers := credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: 10}
 		_, err = s.Resellers(t.Context(), b.distributor.ID, resellers, store.ResellerPosition{})
 		require.NoError(t, err)
 		require.Equal(t, everyStatus(), resellers.Statuses)
@@ -325,7 +325,7 @@ var ownershipClauses = []clause{
 					records[i].Remark = "changed"
 				}
 			}
-			listed, err := s.Resellers(t.Context(), b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Limit: credit.MaxPageSize}, store.ResellerPosition{})
+			listed, err := s.Resellers(t.Context(), b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: credit.MaxPageSize}, store.ResellerPosition{})
 			require.NoError(t, err)
 			for _, resellers := range [][]credit.Reseller{found.Resellers, listed} {
 				for i := range resellers {
