@@ -98,8 +98,8 @@ func TestStatement_isWhatTheLogSaysOfThePeriod(t *testing.T) {
 			s, err := report.NewStatement(t.Context(), b, id, from, until)
 			require.NoError(t, err, "seed %d", seed)
 
-			opening, closing := report.Balance{Figures: credit.Figures{Allocated: credit.FromMillionths(0), Used: credit.FromMillionths(0)}}, report.Balance{}
-			closing = opening
+			opening := report.Balance{Figures: credit.Figures{Allocated: credit.FromMillionths(0), Used: credit.FromMillionths(0)}}
+			closing := opening
 			movements, before, through := []credit.Record{}, int64(0), int64(0)
 			for _, r := range log {
 				if r.RecordedAt.Before(from) {

@@ -105,7 +105,12 @@ func (s *Store) inTransaction(ctx context.Context, f func(executor) error) error
 		}
 		return nil
 	}
-	tx, err := s.db.BeginTxx(ctx, nil)
+	conn, err := s.db.Connx(ctx)
+	if err != nil {
+		return s.certain(ctx, err)
+	}
+	defer func() { _ = conn.Close() }() // back into the pool
+	tx, err := conn.BeginTxx(ctx, nil)
 	if err != nil {
 		return s.certain(ctx, err)
 	}
@@ -117,6 +122,9 @@ func (s *Store) inTransaction(ctx context.Context, f func(executor) error) error
 		return s.certain(ctx, err)
 	}
 	if err := tx.Commit(); err != nil {
+		// The transaction may still be open, and in the pool it would show what it has
+		// written to whoever gets its connection.
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 		return s.uncertain(fmt.Errorf("commit: %w", err))
 	}
 	return nil
