@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,13 +20,9 @@ import (
 
 // columns are those of a bill, each with the form of its cells. What does not
 // have it is refused before anything is made of it: exponents, signs, formulas,
-// text that is not UTF-8. The time is last, because its form tells that a line
+// text that is not UTF-8. The time is last, because its form tells a line that
 // was cut off.
-var columns = []struct {
-	name  string
-	fits  func(string) bool
-	wants string
-}{
+var columns = []column{
 	{"bill_month", form(month), "a month like 2026-07"},
 	{"line_id", form(lineID), "1 to 50 letters, digits, points and hyphens"},
 	{"reseller_uin", form(`\d{1,20}`), "an account number of 1 to 20 digits"},
@@ -34,40 +31,39 @@ var columns = []struct {
 	{"type", form(`usage|correction`), "usage or correction"},
 	{"corrects_line", form(`(` + month + `/` + lineID + `)?`), "empty, or month and line id of an earlier line, like 2026-07/000123"},
 	{"fee", form(`\d{1,12}(\.\d{1,8})?`), "plain digits, at most 12 before and 8 after the point"},
-	{"occurred_at", isTime, "a time like 2026-07-31T23:59:59Z"},
+	{"occurred_at", form(`[\d-]{10}T[\d:]{8}(\.\d{1,6})?(Z|[+-]\d\d:\d\d)`), "a time like 2026-07-31T23:59:59Z"},
+}
+
+type column struct {
+	name  string
+	form  *regexp.Regexp
+	wants string
 }
 
 const (
 	month  = `\d{4}-(0[1-9]|1[0-2])`
 	lineID = `[0-9A-Za-z.-]{1,50}`
 
-	maxLine = 4096 // bytes, with the line end
+	maxLine = 64 << 10 // bytes
 )
 
-func form(expression string) func(string) bool {
-	return regexp.MustCompile(`^(` + expression + `)$`).MatchString
-}
-
-func isTime(s string) bool {
-	_, err := time.Parse(time.RFC3339, s)
-	return err == nil
-}
+func form(expression string) *regexp.Regexp { return regexp.MustCompile(`^(` + expression + `)$`) }
 
 // line is one line of a bill.
 type line struct {
 	number int   // in the file, from 1; the header is line 1
-	end    int64 // where it ends: bytes from the beginning of the file
-	// err is why the line cannot be posted, and column the byte where that is;
-	// all that follows is zero then.
+	end    int64 // about how many bytes of the file there are up to its end
+	// err is why the line cannot be read, and column the byte where that is; all
+	// that follows is zero then.
 	err    error
 	column int
 
-	// id is month and line id, like 2026-07/000123; corrects is the id of the line
-	// that a correction is about, and empty for usage.
-	month, id, corrects         string
-	reseller, customer, product string
-	fee                         decimal.Decimal // as billed, never negative
-	occurredAt                  time.Time
+	key                                string // bill/month/line id; makes the line one and the same command for ever
+	month, reseller, customer, product string
+	kind                               credit.Kind     // usage or correction
+	corrects                           string          // month/line id of what a correction is about
+	fee                                decimal.Decimal // as billed, never negative
+	occurredAt                         time.Time
 }
 
 // lines reads a bill and holds one line of it at a time. A line that is wrong
@@ -78,55 +74,32 @@ type line struct {
 // was opened spoils its own line and not the rest of the file.
 func lines(bill io.Reader) iter.Seq2[line, error] {
 	return func(yield func(line, error) bool) {
-		in := bufio.NewReaderSize(bill, maxLine)
-		text, size, err := readLine(in)
-		if header := header(); strings.TrimPrefix(text, "\uFEFF") != header && (err == nil || errors.Is(err, io.EOF)) {
-			err = fmt.Errorf("the header is %.200q, not %q", text, header)
-		}
-		l := line{number: 1, end: size}
-		for err == nil {
-			if text, size, err = readLine(in); err != nil {
-				break
-			}
-			l = line{number: l.number + 1, end: l.end + size, column: 1}
-			if l.err = l.parse(text); text != "" && !yield(l, nil) {
+		in := bufio.NewScanner(bill)
+		in.Buffer(nil, maxLine)
+		var l line
+		for in.Scan() {
+			text := in.Text()
+			l = line{number: l.number + 1, end: l.end + int64(len(text)) + 1, column: 1}
+			if l.number == 1 {
+				names := strings.Split(strings.TrimPrefix(text, "\uFEFF"), ",")
+				if !slices.EqualFunc(names, columns, func(name string, c column) bool { return name == c.name }) {
+					yield(l, fmt.Errorf("line 1 is not the header of a bill: %.200q", text))
+					return
+				}
+			} else if l.err = l.parse(text); text != "" && !yield(l, nil) {
 				return
 			}
 		}
-		if !errors.Is(err, io.EOF) {
-			yield(line{}, fmt.Errorf("after line %d: %w", l.number, err))
+		if err := in.Err(); err != nil {
+			yield(l, fmt.Errorf("after line %d: %w", l.number, err))
+		} else if l.number == 0 {
+			yield(l, errors.New("is empty, without even a header"))
 		}
 	}
-}
-
-// readLine returns a line without its end, maxLine bytes of it if it is too long,
-// and how many bytes it has in the file. The error is io.EOF after the last line.
-func readLine(in *bufio.Reader) (text string, size int64, err error) {
-	b, err := in.ReadSlice('\n')
-	text, size = strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), int64(len(b))
-	for errors.Is(err, bufio.ErrBufferFull) {
-		b, err = in.ReadSlice('\n')
-		size += int64(len(b))
-	}
-	if errors.Is(err, io.EOF) && size > 0 {
-		err = nil
-	}
-	return text, size, err
-}
-
-func header() string {
-	var names []string
-	for _, c := range columns {
-		names = append(names, c.name)
-	}
-	return strings.Join(names, ",")
 }
 
 // parse fills in what the text says, or returns what is wrong with it.
 func (l *line) parse(text string) error {
-	if len(text) == maxLine {
-		return fmt.Errorf("is longer than %d bytes", maxLine)
-	}
 	r := csv.NewReader(strings.NewReader(text))
 	r.FieldsPerRecord = -1
 	cells, err := r.Read()
@@ -139,27 +112,19 @@ func (l *line) parse(text string) error {
 	if len(cells) != len(columns) {
 		return fmt.Errorf("has %d columns, not %d", len(cells), len(columns))
 	}
+	at, err := time.Parse(time.RFC3339, cells[8])
 	for i, c := range columns {
-		if !c.fits(cells[i]) {
-			_, l.column = r.FieldPos(i)
+		_, l.column = r.FieldPos(i)
+		switch {
+		case !c.form.MatchString(cells[i]), c.name == "occurred_at" && err != nil:
 			return fmt.Errorf("%s: %.40q is not %s", c.name, cells[i], c.wants)
+		case c.name == "corrects_line" && (cells[5] == "correction") != (cells[6] != ""):
+			return fmt.Errorf("%s: %q does not go with the type %s", c.name, cells[6], cells[5])
 		}
 	}
-	if (cells[5] == "correction") != (cells[6] != "") {
-		_, l.column = r.FieldPos(6)
-		return fmt.Errorf("corrects_line: %q does not go with the type %s", cells[6], cells[5])
-	}
-	fee, err := decimal.NewFromString(cells[7])
-	if err != nil {
-		return err
-	}
-	at, err := time.Parse(time.RFC3339, cells[8])
-	if err != nil {
-		return err
-	}
-	l.month, l.id, l.corrects = cells[0], cells[0]+"/"+cells[1], cells[6]
-	l.reseller, l.customer, l.product = cells[2], cells[3], cells[4]
-	l.fee, l.occurredAt = fee, at
+	*l = line{number: l.number, end: l.end, column: 1, key: "bill/" + cells[0] + "/" + cells[1], month: cells[0],
+		reseller: cells[2], customer: cells[3], product: cells[4], kind: credit.Kind(cells[5]), corrects: cells[6],
+		fee: decimal.RequireFromString(cells[7]), occurredAt: at.UTC()}
 	return nil
 }
 
@@ -168,23 +133,13 @@ func (l *line) parse(text string) error {
 // and a correction of a whole fee takes back exactly what was posted.
 func (l line) amount() decimal.Decimal { return l.fee.RoundBank(credit.FractionalDigits) }
 
-// signed is what d of this line does to usage.
-func (l line) signed(d decimal.Decimal) decimal.Decimal {
-	if l.kind() == credit.KindCorrection {
-		return d.Neg()
+// billed is the fee as it changes usage, below 0 for a correction.
+func (l line) billed() decimal.Decimal {
+	if l.kind == credit.KindCorrection {
+		return l.fee.Neg()
 	}
-	return d
+	return l.fee
 }
-
-func (l line) kind() credit.Kind {
-	if l.corrects != "" {
-		return credit.KindCorrection
-	}
-	return credit.KindUsage
-}
-
-// key makes the line one and the same command for ever.
-func (l line) key() string { return "bill/" + l.id }
 
 // command is made of nothing but the line (a reseller's id never changes), because
 // only the same command is known again in a later run. So a correction names the
@@ -194,12 +149,11 @@ func (l line) key() string { return "bill/" + l.id }
 // The exact fee is in the metadata, so that nothing is lost by rounding and a fee
 // that changes in its eighth decimal is another command.
 func (l line) command(reseller uuid.UUID) credit.Command {
-	metadata := map[string]string{"product": l.product, "fee": l.fee.String()}
-	if l.kind() == credit.KindCorrection {
-		metadata["corrects"] = l.corrects
-		return credit.Correction{ResellerID: reseller, Amount: l.amount(), Customer: l.customer, Operator: operator,
-			Key: l.key(), Reference: l.month, Metadata: metadata, OccurredAt: l.occurredAt}
+	usage := credit.Usage{ResellerID: reseller, Amount: l.amount(), Customer: l.customer, Operator: operator, Key: l.key, Reference: l.month,
+		Metadata: map[string]string{"product": l.product, "fee": l.fee.String()}, OccurredAt: l.occurredAt}
+	if l.kind == credit.KindUsage {
+		return usage
 	}
-	return credit.Usage{ResellerID: reseller, Amount: l.amount(), Customer: l.customer, Operator: operator,
-		Key: l.key(), Reference: l.month, Metadata: metadata, OccurredAt: l.occurredAt}
+	usage.Metadata["corrects"] = l.corrects
+	return credit.Correction(usage)
 }

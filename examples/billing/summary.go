@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,32 +12,34 @@ import (
 	"github.com/resellerkit/credit"
 )
 
-// summary writes what the run did to whom, and how every line ended.
-func (p *posting) summary(ctx context.Context) error {
-	after := map[string]credit.Figures{}
-	if err := resellers(ctx, p.ledger, func(r credit.Reseller) { after[r.ExternalID] = r.Figures }); err != nil {
-		return err
-	}
+// summary writes what the run posted to whom, how many lines ended how, and what
+// rounding did.
+func (p *posting) summary() error {
 	t := tabwriter.NewWriter(p.report, 0, 0, 2, ' ', tabwriter.AlignRight)
 	cells(t, "account", "posted", "already", "usage", "corrections", "available before", "after", "  reseller")
-	var total account
+	var used, corrections decimal.Decimal
 	for _, number := range slices.Sorted(maps.Keys(p.accounts)) {
-		a, name := p.accounts[number], "  "+p.accounts[number].Name
-		if f := after[number]; f.Overdraft().IsPositive() {
+		a := p.accounts[number]
+		if a.posted+a.already == 0 {
+			continue
+		}
+		name := "  " + a.Name
+		if a.after.Overdraft().IsPositive() {
 			name += ", overdrawn"
 		}
-		cells(t, number, fmt.Sprint(a.posted), fmt.Sprint(a.already), fixed(a.used), fixed(a.corrections), fixed(a.Available()), fixed(after[number].Available()), name)
-		total.posted, total.already = total.posted+a.posted, total.already+a.already
-		total.used, total.corrections = total.used.Add(a.used), total.corrections.Add(a.corrections)
+		cells(t, number, fmt.Sprint(a.posted), fmt.Sprint(a.already), fixed(a.used), fixed(a.corrections), fixed(a.Available()), fixed(a.after.Available()), name)
+		used, corrections = used.Add(a.used), corrections.Add(a.corrections)
 	}
-	cells(t, "total", fmt.Sprint(total.posted), fmt.Sprint(total.already), fixed(total.used), fixed(total.corrections), "", "", "")
+	cells(t, "total", fmt.Sprint(p.posted), fmt.Sprint(p.already), fixed(used), fixed(corrections), "", "")
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(p.report, `%d lines: %d posted, %d posted already, %d below a millionth, %d changed, %d refused
-rounding: each fee by itself to %d decimals, half to even; what was posted differs from what was billed for it by %s
-below a millionth: fees that round to nothing and cannot be posted; they come to %s
-`, p.lines, p.posted, p.already, p.below, p.changed, p.refused, credit.FractionalDigits, p.rounding, p.lost)
+	_, err := fmt.Fprintf(p.report, `
+%d lines: %d posted, %d posted already, %d below a millionth, %d changed, %d refused
+rounding: each fee by itself to %d decimals, half to even; that added %s to what was posted
+below a millionth: fees that round to nothing, which cannot be posted; they come to %s
+
+`, p.posted+p.already+p.below+p.changed+p.refused, p.posted, p.already, p.below, p.changed, p.refused, credit.FractionalDigits, p.rounding, p.dust)
 	return err
 }
 

@@ -1,5 +1,5 @@
-// Generate writes the sample data of examples/billing: the bills of three months
-// and the resellers that they are about. The same bytes come out every time.
+// Generate writes the sample data of examples/billing: the bills of three months,
+// the resellers that they are about, and some changed lines. The same bytes come out every time.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -79,7 +80,22 @@ func sample() map[string][]byte {
 		}
 		files["bill-"+begin.Format("2006-01")+".csv"] = b.Bytes()
 	}
+	files["changed-2026-07.csv"] = changed(files["bill-2026-07.csv"])
 	return files
+}
+
+// changed is the beginning of a bill, in which most lines say something else.
+func changed(bill []byte) []byte {
+	rows := strings.SplitN(string(bill), "\n", 8)[:7]
+	for i, change := range []struct {
+		column int
+		to     string
+	}{{7, "9.75"}, {7, "0.00000049"}, {4, "gpu"}, {2, "299999999999"}, {7, "1e9"}} {
+		cells := strings.Split(rows[i+1], ",")
+		cells[change.column] = change.to
+		rows[i+1] = strings.Join(cells, ",")
+	}
+	return []byte(strings.Join(rows, "\n") + "\n")
 }
 
 // resellersCSV gives everyone an allocation; some will not be enough.
