@@ -36,7 +36,7 @@ bill-2026-09.csv: 5000 lines, 74 % of the file
 func TestABillPostedAgainToAKeptFileChangesNothing(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "credit.db")
-	bills := []string{"testdata/bill-2026-07.csv", "testdata/bill-2026-09.csv"}
+	bills := []string{"testdata/bill-2026-07.csv"}
 	var first, second bytes.Buffer
 	require.NoError(t, run(t.Context(), &first, &bytes.Buffer{}, file, bills))
 	before := headIn(t, file)
