@@ -36,7 +36,8 @@ bill-2026-09.csv: 5000 lines, 74 % of the file
 func TestABillPostedAgainToAKeptFileChangesNothing(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "credit.db")
-	bills := []string{"testdata/bill-2026-07.csv"}
+	bills := []string{filepath.Join(t.TempDir(), "bill.csv")}
+	require.NoError(t, os.WriteFile(bills[0], []byte(july(t)), 0o600))
 	var first, second bytes.Buffer
 	require.NoError(t, run(t.Context(), &first, &bytes.Buffer{}, file, bills))
 	before := headIn(t, file)
