@@ -240,6 +240,17 @@ func TestAClosedResellersLateFeesArePosted(t *testing.T) {
 	require.Contains(t, b.report.String(), "warning: Altocumulus Ltd: overdrawn: -1.5 of 0 available\n")
 }
 
+func TestEveryResellerIsFoundHoweverManyThereAre(t *testing.T) {
+	t.Parallel()
+	b := newBook(t)
+	for i := range credit.DefaultPageSize { // those bound last are listed first
+		number := strconv.Itoa(300_000_000_000 + i)
+		_, err := b.AddReseller(t.Context(), credit.NewReseller{ExternalID: number, Name: number})
+		require.NoError(t, err)
+	}
+	require.NoError(t, b.post(t, header+good+"\n"), b.report)
+}
+
 func TestAnInterruptedRunIsCompletedByTheNext(t *testing.T) {
 	t.Parallel()
 	whole := newBook(t)
@@ -280,14 +291,16 @@ func TestAnInterruptedRunIsCompletedByTheNext(t *testing.T) {
 	}
 }
 
-// losing counts the answers that the ledger itself could not find out about.
+// losing counts the bulk calls, and the answers that the ledger itself could not
+// find out about.
 type losing struct {
 	credit.Ledger
-	unknown int
+	calls, unknown int
 }
 
 func (l *losing) Bulk(ctx context.Context, commands []credit.Command, o credit.BulkOptions) ([]credit.Outcome, error) {
 	outcomes, err := l.Ledger.Bulk(ctx, commands, o)
+	l.calls++
 	if errors.Is(err, credit.ErrOutcomeUnknown) {
 		l.unknown++
 	}
@@ -336,7 +349,7 @@ func TestLostAnswersPostNothingTwiceAndAreCountedAsPosted(t *testing.T) {
 	}
 }
 
-func TestAStoreThatStaysAwayEndsTheRun(t *testing.T) {
+func TestAStoreThatStaysAwayEndsTheRunAfterFiveTries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		away := false
@@ -348,9 +361,12 @@ func TestAStoreThatStaysAwayEndsTheRun(t *testing.T) {
 		})
 		b := bookOn(t, s)
 		away = true
+		counted := &losing{Ledger: b.Ledger}
+		b.Ledger = counted
 		err := b.post(t, header+good+"\n")
 		require.True(t, store.Retryable(err), "%v", err)
 		require.ErrorContains(t, err, "post it again")
+		require.Equal(t, 5, counted.calls)
 		away = false
 		require.NoError(t, b.post(t, header+good+"\n"))
 		require.Contains(t, b.report.String(), "\n1 lines: 1 posted, ")
