@@ -144,17 +144,16 @@ func sample(ctx context.Context, ledger credit.Ledger, report, progress io.Write
 		}
 	}
 	fmt.Fprintln(report, "The first lines of July, changed:")
-	err = post(ctx, ledger, report, progress, files, "changed-2026-07.csv")
-	if !errors.Is(err, errLeftOut) {
-		return fmt.Errorf("changed lines were not reported: %w", err)
+	if err := post(ctx, ledger, report, progress, files, "changed-2026-07.csv"); !errors.Is(err, errLeftOut) {
+		return err
 	}
-	_, err = fmt.Fprintln(report, err)
+	_, err = fmt.Fprintln(report, errLeftOut)
 	return err
 }
 
 var errLeftOut = errors.New("billing: changed or refused lines were left out")
 
-// post posts bills as one run.
+// post posts bills as one run, with a summary also if it is cut short.
 func post(ctx context.Context, ledger credit.Ledger, report, progress io.Writer, files fs.FS, names ...string) error {
 	p, err := begin(ctx, ledger, report, progress)
 	if err != nil {
@@ -162,7 +161,7 @@ func post(ctx context.Context, ledger credit.Ledger, report, progress io.Writer,
 	}
 	for _, name := range names {
 		if err := p.bill(ctx, files, name); err != nil {
-			return fmt.Errorf("billing: %w; post it again: no line is posted twice", err)
+			return errors.Join(fmt.Errorf("billing: %w; post it again: no line is posted twice", err), p.summary())
 		}
 	}
 	if err := p.summary(); err != nil {

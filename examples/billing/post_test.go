@@ -280,6 +280,7 @@ func TestAnInterruptedRunIsCompletedByTheNext(t *testing.T) {
 			err := post(ctx, b, &b.report, &bytes.Buffer{}, files, "bill.csv")
 			require.ErrorIs(t, err, context.Canceled)
 			require.ErrorContains(t, err, "post it again")
+			require.Regexp(t, `\n[23]000 lines: `, b.report.String(), "there is no summary of what was done")
 			_, soFar := b.figures(t)
 			require.Less(t, soFar, records, "it was not interrupted")
 
