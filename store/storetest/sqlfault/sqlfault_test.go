@@ -18,8 +18,8 @@ import (
 
 	"github.com/resellerkit/credit"
 	"github.com/resellerkit/credit/sqlstore"
-	"github.com/resellerkit/credit/sqlstore/sqlfault"
 	"github.com/resellerkit/credit/store"
+	"github.com/resellerkit/credit/store/storetest/sqlfault"
 )
 
 // file is a connector for one SQLite file.
@@ -143,10 +143,11 @@ func TestRandomRepeatsItself(t *testing.T) {
 		}
 		return all
 	}
-	assert.Equal(t, draw(7), draw(7))
-	assert.NotEqual(t, draw(7), draw(8))
-	assert.Subset(t, draw(7), sqlfault.Faults())
-	assert.Contains(t, draw(7), sqlfault.None)
+	first, again := draw(7), draw(7)
+	assert.Equal(t, first, again)
+	assert.NotEqual(t, first, draw(8))
+	assert.Subset(t, first, sqlfault.Faults())
+	assert.Contains(t, first, sqlfault.None)
 	choose := sqlfault.Random(1, 1, sqlfault.Lost)
 	assert.Equal(t, sqlfault.Lost, choose(t.Context(), sqlfault.Statement{}))
 	assert.Equal(t, sqlfault.Lost, sqlfault.At(3, sqlfault.Lost)(t.Context(), sqlfault.Statement{Number: 3}))
