@@ -73,7 +73,7 @@ func Genesis(d Distributor) Hash {
 // The chain is evident against a head kept elsewhere ([Head]). It has no secret,
 // so alone it does not stop someone who rewrites all of it, or cuts its tail.
 func (r Record) ChainHash(previous Hash) Hash {
-	var c canonical
+	c := canonical{make([]byte, 0, canonicalSize)}
 	c.text(recordVersion)
 	c.bytes(previous[:])
 	c.number(r.Sequence)
@@ -91,7 +91,7 @@ func (r Record) ChainHash(previous Hash) Hash {
 	c.text(r.Operator)
 	c.text(r.Remark)
 	c.text(r.Key)
-	c.text(r.Fingerprint.String())
+	c.hash(r.Fingerprint)
 	c.text(r.Reference)
 	c.text(r.Customer)
 	c.number(r.Corrects)
@@ -107,8 +107,8 @@ func (r Record) ChainHash(previous Hash) Hash {
 
 // fingerprint is what makes two commands the same command: the version, the
 // kind, the normalised amount and every field the caller gave, before defaults.
-func (e entry) fingerprint() Hash {
-	var c canonical
+func (e *entry) fingerprint() Hash {
+	c := canonical{make([]byte, 0, canonicalSize)}
 	c.text(fingerprintVersion)
 	c.text(string(e.kind))
 	c.id(e.reseller)
@@ -116,7 +116,7 @@ func (e entry) fingerprint() Hash {
 	if e.all {
 		c.text("all")
 	} else {
-		c.amount(FromMillionths(e.amount))
+		c.millionths(e.amount)
 	}
 	for _, s := range []*string{e.profile.name, e.profile.email, e.profile.mobile, e.profile.remark} {
 		c.optional(s)
@@ -140,6 +140,9 @@ func (e entry) fingerprint() Hash {
 // canonical collects length-prefixed fields.
 type canonical struct{ buf []byte }
 
+// canonicalSize is room for an ordinary record; a larger one takes more.
+const canonicalSize = 1024
+
 func (c *canonical) bytes(b []byte) {
 	c.buf = binary.BigEndian.AppendUint32(c.buf, uint32(len(b)))
 	c.buf = append(c.buf, b...)
@@ -150,16 +153,44 @@ func (c *canonical) text(s string) {
 	c.buf = append(c.buf, s...)
 }
 
-func (c *canonical) number(v int64)           { c.text(strconv.FormatInt(v, 10)) }
-func (c *canonical) amount(d decimal.Decimal) { c.text(d.String()) }
-func (c *canonical) time(t time.Time)         { c.number(t.UnixMicro()) }
+func (c *canonical) number(v int64) {
+	var digits [20]byte
+	c.bytes(strconv.AppendInt(digits[:0], v, 10))
+}
+
+func (c *canonical) millionths(v int64) {
+	var digits [20]byte
+	c.bytes(appendMillionths(digits[:0], v))
+}
+
+func (c *canonical) amount(d decimal.Decimal) {
+	v, err := Millionths(d)
+	if err != nil { // not a record of a ledger, but it has a hash
+		c.text(d.String())
+		return
+	}
+	c.millionths(v)
+}
+
+func (c *canonical) time(t time.Time) { c.number(t.UnixMicro()) }
 
 func (c *canonical) id(id uuid.UUID) {
 	if id == uuid.Nil {
 		c.text("")
 		return
 	}
-	c.text(id.String())
+	text, _ := id.MarshalText() // never an error
+	c.bytes(text)
+}
+
+func (c *canonical) hash(h Hash) {
+	if h.IsZero() {
+		c.text("")
+		return
+	}
+	var text [2 * sha256.Size]byte
+	hex.Encode(text[:], h[:])
+	c.bytes(text[:])
 }
 
 // given writes a time, or nothing for one that was not given.

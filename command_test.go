@@ -24,7 +24,7 @@ func TestCommand_theSetIsSealed(t *testing.T) {
 	var declared, walked []string
 	for _, d := range file.Decls {
 		if f, ok := d.(*ast.FuncDecl); ok && f.Name.Name == "entry" && f.Recv != nil {
-			if receiver := f.Recv.List[0].Type.(*ast.Ident); receiver.IsExported() {
+			if receiver, ok := f.Recv.List[0].Type.(*ast.Ident); ok && receiver.IsExported() {
 				declared = append(declared, receiver.Name)
 			}
 		}

@@ -35,8 +35,7 @@ type ReadSet struct {
 // whose shape is wrong, or that is nil, needs nothing, because nothing will be looked at.
 func ReadSetOf(commands ...Command) ReadSet {
 	var set ReadSet
-	resellers := make(map[uuid.UUID]bool, len(commands))
-	externals, keys := map[string]bool{}, map[string]bool{}
+	resellers, externals, keys := map[uuid.UUID]bool{}, map[string]bool{}, map[string]bool{}
 	for _, c := range commands {
 		e, err := check(c)
 		if err != nil {
@@ -113,8 +112,10 @@ func LoadState(asked ReadSet, found Snapshot) *State {
 	for _, key := range asked.Keys {
 		s.keys[key] = nil
 	}
-	for _, r := range found.Resellers {
-		s.resellers[r.ID] = &r
+	resellers := slices.Clone(found.Resellers)
+	for i := range resellers {
+		r := &resellers[i]
+		s.resellers[r.ID] = r
 		s.externals[r.ExternalID] = true
 	}
 	for _, r := range found.Records {
@@ -252,7 +253,7 @@ func (s *State) Verify(r Record) error {
 	if want := r.ChainHash(s.head.Hash); r.Hash != want {
 		return &CorruptError{r.Sequence, fmt.Sprintf("its hash is %s, its content and the record before it give %s", r.Hash, want)}
 	}
-	e := entry{kind: r.Kind, amount: millionths(r.Amount), print: r.Fingerprint,
+	e := &entry{kind: r.Kind, amount: millionths(r.Amount), print: r.Fingerprint,
 		details: details{r.Operator, r.Remark, r.Key, r.Reference, r.Corrects, r.Metadata, r.OccurredAt}}
 	switch r.Kind { // what a command of this kind can carry, and no more
 	case KindGrant, KindWithdraw:

@@ -57,6 +57,15 @@ func (l *Ledger) newCall(commands []credit.Command, o credit.BulkOptions) *call 
 	return c
 }
 
+// commands counts those of the calls.
+func commands(calls []*call) int {
+	n := 0
+	for _, c := range calls {
+		n += len(c.commands)
+	}
+	return n
+}
+
 // queue holds the calls that no leader has taken.
 type queue struct {
 	mu       sync.Mutex
@@ -128,10 +137,13 @@ func (l *Ledger) submit(ctx context.Context, c *call) ([]credit.Outcome, error) 
 				return c.outcomes, c.err
 			default:
 			}
-			// Those who were just answered are about to call again. Unless they get to
-			// queue first, batches alternate between one call and all the others.
-			runtime.Gosched()
+			if l.crowded {
+				// Those who were just answered are about to call again. Unless they get to
+				// queue first, batches alternate between one call and all the others.
+				runtime.Gosched()
+			}
 			batch := l.queue.take(l.options.MaxBatch)
+			l.crowded = len(batch) > 1
 			if ctx.Done() == nil || l.joined {
 				l.run(ctx, batch)
 			} else {
@@ -174,8 +186,8 @@ func (l *Ledger) run(leader context.Context, batch []*call) {
 				}
 			}
 		}
+		report.Commands = commands(batch)
 		for _, c := range batch {
-			report.Commands += len(c.commands)
 			close(c.done)
 		}
 		l.written.fire()

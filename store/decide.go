@@ -24,6 +24,7 @@ type plan struct {
 // when the ledger takes them.
 func decide(state *credit.State, calls []*call, now time.Time) plan {
 	p := plan{expected: state.Head(), outcomes: make([][]credit.Outcome, len(calls))}
+	p.batch.Records = make([]credit.Record, 0, commands(calls))
 	for i, c := range calls {
 		on, head := state, state.Head().Sequence
 		if c.options.AllOrNothing || c.options.DryRun {
@@ -71,7 +72,7 @@ func execute(on *credit.State, c *call, now time.Time) (outcomes []credit.Outcom
 
 // gather adds the resellers that the records touch, as they are after the last.
 func (p *plan) gather(state *credit.State) {
-	seen := make(map[uuid.UUID]bool, len(p.batch.Records))
+	seen := map[uuid.UUID]bool{}
 	for _, r := range p.batch.Records {
 		if r.ResellerID == uuid.Nil || seen[r.ResellerID] {
 			continue

@@ -24,8 +24,10 @@ type Ledger struct {
 	queue queue
 	// token is held by whoever commits a batch.
 	token chan struct{}
-	// memory is what the token's holder knows of the ledger.
-	memory memory
+	// memory is what the token's holder knows of the ledger, and crowded whether
+	// the last batch was of several callers.
+	memory  memory
+	crowded bool
 	// written fires after a batch was committed.
 	written signal
 	// joined: the store is inside a transaction of a caller's, who must not be let
