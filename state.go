@@ -2,7 +2,6 @@ package credit
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -88,41 +87,56 @@ type State struct {
 	resellers map[uuid.UUID]*Reseller
 	externals map[string]bool
 	keys      map[string]*Record
+	executed  []Record
 }
 
 // NewState returns the whole state of an empty ledger. With [State.Execute] it
 // is a ledger in itself, enough to test a rule with no store.
 func NewState(d Distributor) *State {
-	return &State{head: Head{Hash: Genesis(d), Pool: Pool{FromMillionths(0), FromMillionths(0)}}, whole: true,
-		resellers: map[uuid.UUID]*Reseller{}, externals: map[string]bool{}, keys: map[string]*Record{}}
+	return &State{head: Head{Hash: Genesis(d), Pool: Pool{FromMillionths(0), FromMillionths(0)}}, whole: true}
 }
 
-// LoadState returns the part of a ledger's state that was asked for and found.
+// LoadState returns the part of a ledger's state that was asked for and found. It
+// takes over what was found.
 func LoadState(asked ReadSet, found Snapshot) *State {
 	s := &State{head: found.Head,
 		resellers: make(map[uuid.UUID]*Reseller, len(asked.Resellers)),
-		externals: make(map[string]bool, len(asked.ExternalIDs)),
-		keys:      make(map[string]*Record, len(asked.Keys))}
+		keys:      make(map[string]*Record, len(asked.Keys)),
+		executed:  make([]Record, 0, len(asked.Keys))}
 	for _, id := range asked.Resellers {
 		s.resellers[id] = nil
 	}
 	for _, id := range asked.ExternalIDs {
-		s.externals[id] = false
+		set(&s.externals, id, false)
 	}
 	for _, key := range asked.Keys {
 		s.keys[key] = nil
 	}
-	resellers := slices.Clone(found.Resellers)
-	for i := range resellers {
-		r := &resellers[i]
+	for i := range found.Resellers {
+		r := &found.Resellers[i]
 		s.resellers[r.ID] = r
-		s.externals[r.ExternalID] = true
+		if len(asked.ExternalIDs) > 0 {
+			s.externals[r.ExternalID] = true
+		}
 	}
-	for _, r := range found.Records {
-		s.keys[r.Key] = &r
+	for i := range found.Records {
+		r := &found.Records[i]
+		s.keys[r.Key] = r
 	}
 	return s
 }
+
+// set makes the map if there is none.
+func set[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = map[K]V{}
+	}
+	(*m)[k] = v
+}
+
+// Executed returns the records that [State.Execute] has added, those of joined
+// forks included. They are the state's own.
+func (s *State) Executed() []Record { return s.executed }
 
 // Head returns the head after the records applied so far.
 func (s *State) Head() Head { return s.head }
@@ -140,16 +154,22 @@ func (s *State) Reseller(id uuid.UUID) (Reseller, bool) {
 // Fork returns a state that begins as s and leaves s alone: commands executed on
 // it change s only when it is joined. While a fork is in use, s must not change.
 func (s *State) Fork() *State {
-	return &State{head: s.head, parent: s,
-		resellers: map[uuid.UUID]*Reseller{}, externals: map[string]bool{}, keys: map[string]*Record{}}
+	return &State{head: s.head, parent: s}
 }
 
 // Join brings what happened on a fork of s into s.
 func (s *State) Join(fork *State) {
 	s.head = fork.head
-	maps.Copy(s.resellers, fork.resellers)
-	maps.Copy(s.externals, fork.externals)
-	maps.Copy(s.keys, fork.keys)
+	join(&s.resellers, fork.resellers)
+	join(&s.externals, fork.externals)
+	join(&s.keys, fork.keys)
+	s.executed = append(s.executed, fork.executed...)
+}
+
+func join[K comparable, V any](to *map[K]V, from map[K]V) {
+	for k, v := range from {
+		set(to, k, v)
+	}
 }
 
 func (s *State) reseller(id uuid.UUID) *Reseller {
@@ -195,9 +215,9 @@ func (s *State) Apply(r Record) {
 	case KindGrant, KindWithdraw:
 		return
 	case KindAdd:
-		s.resellers[r.ResellerID] = &Reseller{ID: r.ResellerID, ExternalID: r.ExternalID, Status: StatusActive,
-			BoundAt: r.RecordedAt, Figures: r.After}
-		s.externals[r.ExternalID] = true
+		set(&s.resellers, r.ResellerID, &Reseller{ID: r.ResellerID, ExternalID: r.ExternalID, Status: StatusActive,
+			BoundAt: r.RecordedAt, Figures: r.After})
+		set(&s.externals, r.ExternalID, true)
 		return
 	}
 	reseller := *s.reseller(r.ResellerID)
@@ -210,7 +230,7 @@ func (s *State) Apply(r Record) {
 	case KindClose:
 		reseller.Status = StatusClosed
 	}
-	s.resellers[r.ResellerID] = &reseller
+	set(&s.resellers, r.ResellerID, &reseller)
 }
 
 // Execute decides a command and, unless it is refused or replayed, applies it to
@@ -221,6 +241,7 @@ func (s *State) Execute(c Command, at Stamp) (Receipt, error) {
 		return receipt, err
 	}
 	s.Apply(receipt.Record)
+	s.executed = append(s.executed, receipt.Clone()) // the receipt is the caller's
 	if e.kind == KindAdd || e.kind == KindUpdate {
 		reseller := s.reseller(receipt.ResellerID) // Apply has just made it, so it is not the parent's
 		reseller.Profile, _ = e.profile.apply(reseller.Profile)
@@ -229,7 +250,7 @@ func (s *State) Execute(c Command, at Stamp) (Receipt, error) {
 		}
 	}
 	if e.Key != "" {
-		s.keys[e.Key] = new(receipt.Clone()) // the receipt is the caller's
+		set(&s.keys, e.Key, &s.executed[len(s.executed)-1])
 	}
 	return receipt, nil
 }

@@ -54,7 +54,7 @@ type ledger struct {
 
 	mu        sync.RWMutex
 	head      credit.Head
-	pages     [][]credit.Record     // the log, pageSize records in each but the last
+	pages     [][]record            // the log, pageSize records in each but the last
 	touching  map[uuid.UUID][]int64 // the sequences of a reseller's records, ascending
 	keys      map[string]int64      // the sequence of the record that has the key
 	resellers map[uuid.UUID]*credit.Reseller
@@ -63,23 +63,73 @@ type ledger struct {
 	unplaced  []*credit.Reseller // … without these
 }
 
+// record is a credit.Record without its amounts, which are beside it in
+// millionths: a decimal is two more objects for the garbage collector to visit.
+type record struct {
+	credit.Record
+	amounts [7]int64
+}
+
+// amounts are those of the record, in the order of the struct.
+func amounts(r *credit.Record) [7]*decimal.Decimal {
+	return [...]*decimal.Decimal{&r.Amount, &r.Before.Allocated, &r.Before.Used, &r.After.Allocated, &r.After.Used, &r.Pool.Granted, &r.Pool.Allocated}
+}
+
+// Clone returns the record in the one form in which it is read, sharing nothing.
+func (r *record) Clone() credit.Record {
+	c := r.Record.Clone()
+	for i, amount := range amounts(&c) {
+		*amount = credit.FromMillionths(r.amounts[i])
+	}
+	return c
+}
+
 // pageSize is how many records lie together. A log that grows is never copied.
 const pageSize = 256
 
 // record is the one with that sequence.
-func (l *ledger) record(sequence int64) *credit.Record {
+func (l *ledger) record(sequence int64) *record {
 	return &l.pages[(sequence-1)/pageSize][(sequence-1)%pageSize]
 }
 
-func (l *ledger) add(r credit.Record) {
+// add takes the record in, or returns an error for the amount that is none.
+func (l *ledger) add(r *credit.Record) error {
 	last := len(l.pages) - 1
 	switch {
 	case last < 0:
 		l.pages, last = append(l.pages, nil), 0 // grows as needed, because many ledgers stay small
 	case len(l.pages[last]) == pageSize:
-		l.pages, last = append(l.pages, make([]credit.Record, 0, pageSize)), last+1
+		l.pages, last = append(l.pages, make([]record, 0, pageSize)), last+1
 	}
-	l.pages[last] = append(l.pages[last], r)
+	l.pages[last] = append(l.pages[last], record{Record: *r})
+	own := &l.pages[last][len(l.pages[last])-1]
+	own.Metadata, own.Changed = maps.Clone(r.Metadata), slices.Clone(r.Changed)
+	if len(r.Metadata) == 0 {
+		own.Metadata = nil
+	}
+	if len(r.Changed) == 0 {
+		own.Changed = nil
+	}
+	own.OccurredAt, own.RecordedAt = normalTime(r.OccurredAt), normalTime(r.RecordedAt)
+	for i, amount := range amounts(&own.Record) {
+		v, err := credit.Millionths(*amount)
+		if err != nil {
+			return fmt.Errorf("memstore: record %d: %w", r.Sequence, err)
+		}
+		own.amounts[i], *amount = v, decimal.Decimal{}
+	}
+	return nil
+}
+
+// cut takes back what was added after the head.
+func (l *ledger) cut() {
+	whole, rest := l.head.Sequence/pageSize, l.head.Sequence%pageSize
+	if rest == 0 {
+		l.pages = l.pages[:whole]
+		return
+	}
+	l.pages = l.pages[:whole+1]
+	l.pages[whole] = l.pages[whole][:rest]
 }
 
 // Create implements [store.Store].
@@ -158,9 +208,15 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 	} else if err != nil {
 		return store.Retry(err)
 	}
-	if batch, err = copyBatch(batch); err != nil {
+	added, err := copyResellers(batch.Added)
+	if err != nil {
 		return store.Reject(err)
 	}
+	changed, err := copyResellers(batch.Changed)
+	if err != nil {
+		return store.Reject(err)
+	}
+	batch.Added, batch.Changed = added, changed
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.head.Sequence != expected.Sequence || l.head.Hash != expected.Hash {
@@ -169,20 +225,26 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 	if err := l.check(batch); err != nil {
 		return store.Reject(err)
 	}
+	for i := range batch.Records {
+		if err := l.add(&batch.Records[i]); err != nil {
+			l.cut()
+			return store.Reject(err)
+		}
+	}
 	if err := l.take(batch); err != nil {
+		l.cut()
 		return err
 	}
-	for _, r := range batch.Records {
-		l.add(r)
-		if r.ResellerID != uuid.Nil {
+	for i := range batch.Records {
+		if r := &batch.Records[i]; r.ResellerID != uuid.Nil {
 			l.touching[r.ResellerID] = append(l.touching[r.ResellerID], r.Sequence)
 		}
 	}
-	for i := range batch.Added {
-		l.unplaced = append(l.unplaced, &batch.Added[i])
+	for i := range added {
+		l.unplaced = append(l.unplaced, &added[i])
 	}
-	for _, r := range batch.Changed {
-		*l.resellers[r.ID] = r
+	for i := range changed {
+		*l.resellers[changed[i].ID] = changed[i]
 	}
 	l.head = batch.Head()
 	return nil
@@ -191,7 +253,11 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 // check finds what the constraints of a database would find, before anything is
 // written.
 func (l *ledger) check(batch store.Batch) error {
-	for i, r := range batch.Records {
+	if len(batch.Records) == 0 {
+		return errors.New("memstore: a batch without records")
+	}
+	for i := range batch.Records {
+		r := &batch.Records[i]
 		if follows := l.head.Sequence + int64(i) + 1; r.Sequence != follows {
 			return fmt.Errorf("memstore: record %d stands where %d follows", r.Sequence, follows)
 		}
@@ -220,7 +286,8 @@ func (l *ledger) take(batch store.Batch) error {
 			delete(l.externals, r.ExternalID)
 		}
 	}
-	for i, r := range batch.Records {
+	for i := range batch.Records {
+		r := &batch.Records[i]
 		if r.Key == "" {
 			continue
 		}
@@ -400,12 +467,12 @@ func (s *Store) Records(ctx context.Context, id uuid.UUID, q credit.RecordQuery)
 		from = max(from, min(to, l.keys[q.Key]-1))
 		to = max(from, min(to, l.keys[q.Key]))
 	}
-	n, at := int(to-from), func(i int) *credit.Record { return l.record(from + int64(i) + 1) }
+	n, at := int(to-from), func(i int) *record { return l.record(from + int64(i) + 1) }
 	if q.ResellerID != uuid.Nil {
 		touching := l.touching[q.ResellerID]
 		first, _ := slices.BinarySearch(touching, from+1)
 		end, _ := slices.BinarySearch(touching, to+1)
-		n, at = end-first, func(i int) *credit.Record { return l.record(touching[first+i]) }
+		n, at = end-first, func(i int) *record { return l.record(touching[first+i]) }
 	}
 	var page []credit.Record
 	for i := 0; i < n && len(page) < q.Limit; i++ {
@@ -420,52 +487,20 @@ func (s *Store) Records(ctx context.Context, id uuid.UUID, q credit.RecordQuery)
 	return page, nil
 }
 
-// copyBatch returns the batch in the one form in which it is read, sharing
-// nothing with what the caller has.
-func copyBatch(b store.Batch) (store.Batch, error) {
-	if len(b.Records) == 0 {
-		return b, errors.New("memstore: a batch without records")
-	}
-	b = store.Batch{Records: slices.Clone(b.Records), Added: slices.Clone(b.Added), Changed: slices.Clone(b.Changed)}
-	for i := range b.Records {
-		r := &b.Records[i]
-		r.Metadata, r.Changed = maps.Clone(r.Metadata), slices.Clone(r.Changed)
-		if len(r.Metadata) == 0 {
-			r.Metadata = nil
-		}
-		if len(r.Changed) == 0 {
-			r.Changed = nil
-		}
-		r.OccurredAt, r.RecordedAt = normalTime(r.OccurredAt), normalTime(r.RecordedAt)
-		if err := normalAmounts(&r.Amount, &r.Before.Allocated, &r.Before.Used, &r.After.Allocated, &r.After.Used,
-			&r.Pool.Granted, &r.Pool.Allocated); err != nil {
-			return b, fmt.Errorf("memstore: record %d: %w", r.Sequence, err)
-		}
-	}
-	for _, some := range [][]credit.Reseller{b.Added, b.Changed} {
-		for i := range some {
-			r := &some[i]
-			r.BoundAt = normalTime(r.BoundAt)
-			if err := normalAmounts(&r.Allocated, &r.Used); err != nil {
-				return b, fmt.Errorf("memstore: reseller %s: %w", r.ID, err)
+func copyResellers(some []credit.Reseller) ([]credit.Reseller, error) {
+	some = slices.Clone(some)
+	for i := range some {
+		r := &some[i]
+		r.BoundAt = normalTime(r.BoundAt)
+		for _, amount := range []*decimal.Decimal{&r.Allocated, &r.Used} {
+			v, err := credit.Millionths(*amount)
+			if err != nil {
+				return nil, fmt.Errorf("memstore: reseller %s: %w", r.ID, err)
 			}
+			*amount = credit.FromMillionths(v)
 		}
 	}
-	return b, nil
+	return some, nil
 }
 
 func normalTime(t time.Time) time.Time { return time.UnixMicro(t.UnixMicro()).UTC() }
-
-func normalAmounts(amounts ...*decimal.Decimal) error {
-	for _, a := range amounts {
-		if a.Exponent() == -credit.FractionalDigits && a.NumDigits() <= credit.IntegerDigits+credit.FractionalDigits {
-			continue
-		}
-		v, err := credit.Millionths(*a)
-		if err != nil {
-			return err
-		}
-		*a = credit.FromMillionths(v)
-	}
-	return nil
-}

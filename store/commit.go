@@ -24,8 +24,12 @@ import (
 type call struct {
 	commands []credit.Command // prepared
 	stamps   []credit.Stamp
-	asked    credit.ReadSet
-	options  credit.BulkOptions
+	one      struct { // room for a single command
+		commands [1]credit.Command
+		stamps   [1]credit.Stamp
+	}
+	asked   credit.ReadSet
+	options credit.BulkOptions
 
 	// The answer, to be read once done is closed.
 	outcomes []credit.Outcome
@@ -41,7 +45,10 @@ func (c *call) answer(outcomes []credit.Outcome, err error) {
 // newCall takes the commands over, so that nothing of the caller's is looked at
 // later, and gives each its ids, which every attempt to commit it will use.
 func (l *Ledger) newCall(commands []credit.Command, o credit.BulkOptions) *call {
-	c := &call{commands: make([]credit.Command, len(commands)), stamps: make([]credit.Stamp, len(commands)), options: o, done: make(chan struct{})}
+	c := &call{options: o, done: make(chan struct{})}
+	if c.commands, c.stamps = c.one.commands[:], c.one.stamps[:]; len(commands) > 1 {
+		c.commands, c.stamps = make([]credit.Command, len(commands)), make([]credit.Stamp, len(commands))
+	}
 	for i, command := range commands {
 		c.commands[i] = credit.Prepare(command)
 		c.stamps[i] = credit.Stamp{RecordID: l.options.NewID()}
@@ -204,8 +211,8 @@ func (l *Ledger) run(leader context.Context, batch []*call) {
 	if !l.joined {
 		leader = context.Background()
 	}
-	ctx, cancel := context.WithTimeout(leader, l.options.CommitTimeout)
-	defer cancel()
+	ctx := newTimeout(leader, l.options.CommitTimeout)
+	defer ctx.release()
 	report.Records, report.Attempts, report.Err = l.commit(ctx, batch)
 	finished = true
 }
