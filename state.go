@@ -220,7 +220,11 @@ func (s *State) Apply(r Record) {
 		set(&s.externals, r.ExternalID, true)
 		return
 	}
-	reseller := *s.reseller(r.ResellerID)
+	reseller := s.resellers[r.ResellerID]
+	if reseller == nil { // the parent's is to stay as it is
+		reseller = new(*s.reseller(r.ResellerID))
+		set(&s.resellers, r.ResellerID, reseller)
+	}
 	reseller.Figures = r.After
 	switch r.Kind {
 	case KindFreeze:
@@ -230,7 +234,6 @@ func (s *State) Apply(r Record) {
 	case KindClose:
 		reseller.Status = StatusClosed
 	}
-	set(&s.resellers, r.ResellerID, &reseller)
 }
 
 // Execute decides a command and, unless it is refused or replayed, applies it to
@@ -243,7 +246,7 @@ func (s *State) Execute(c Command, at Stamp) (Receipt, error) {
 	s.Apply(receipt.Record)
 	s.executed = append(s.executed, receipt.Clone()) // the receipt is the caller's
 	if e.kind == KindAdd || e.kind == KindUpdate {
-		reseller := s.reseller(receipt.ResellerID) // Apply has just made it, so it is not the parent's
+		reseller := s.reseller(receipt.ResellerID) // not the parent's, after Apply
 		reseller.Profile, _ = e.profile.apply(reseller.Profile)
 		if !e.boundAt.IsZero() {
 			reseller.BoundAt = e.boundAt

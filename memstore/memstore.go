@@ -208,15 +208,6 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 	} else if err != nil {
 		return store.Retry(err)
 	}
-	added, err := copyResellers(batch.Added)
-	if err != nil {
-		return store.Reject(err)
-	}
-	changed, err := copyResellers(batch.Changed)
-	if err != nil {
-		return store.Reject(err)
-	}
-	batch.Added, batch.Changed = added, changed
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.head.Sequence != expected.Sequence || l.head.Hash != expected.Hash {
@@ -231,6 +222,7 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 			return store.Reject(err)
 		}
 	}
+	batch.Added = slices.Clone(batch.Added)
 	if err := l.take(batch); err != nil {
 		l.cut()
 		return err
@@ -240,11 +232,15 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 			l.touching[r.ResellerID] = append(l.touching[r.ResellerID], r.Sequence)
 		}
 	}
-	for i := range added {
-		l.unplaced = append(l.unplaced, &added[i])
+	for i := range batch.Added {
+		r := &batch.Added[i]
+		normalize(r)
+		l.unplaced = append(l.unplaced, r)
 	}
-	for i := range changed {
-		*l.resellers[changed[i].ID] = changed[i]
+	for i := range batch.Changed {
+		r := l.resellers[batch.Changed[i].ID]
+		*r = batch.Changed[i]
+		normalize(r)
 	}
 	l.head = batch.Head()
 	return nil
@@ -262,7 +258,16 @@ func (l *ledger) check(batch store.Batch) error {
 			return fmt.Errorf("memstore: record %d stands where %d follows", r.Sequence, follows)
 		}
 	}
-	for _, r := range batch.Changed {
+	for i := range batch.Added {
+		if err := checkFigures(&batch.Added[i]); err != nil {
+			return err
+		}
+	}
+	for i := range batch.Changed {
+		r := &batch.Changed[i]
+		if err := checkFigures(r); err != nil {
+			return err
+		}
 		old := l.resellers[r.ID]
 		switch {
 		case old == nil:
@@ -270,6 +275,15 @@ func (l *ledger) check(batch store.Batch) error {
 		case old.ExternalID != r.ExternalID || !old.BoundAt.Equal(r.BoundAt):
 			return fmt.Errorf("memstore: external id and bound-at of reseller %s never change", r.ID)
 		}
+	}
+	return nil
+}
+
+func checkFigures(r *credit.Reseller) error {
+	_, errAllocated := credit.Millionths(r.Allocated)
+	_, errUsed := credit.Millionths(r.Used)
+	if err := cmp.Or(errAllocated, errUsed); err != nil {
+		return fmt.Errorf("memstore: reseller %s: %w", r.ID, err)
 	}
 	return nil
 }
@@ -487,20 +501,16 @@ func (s *Store) Records(ctx context.Context, id uuid.UUID, q credit.RecordQuery)
 	return page, nil
 }
 
-func copyResellers(some []credit.Reseller) ([]credit.Reseller, error) {
-	some = slices.Clone(some)
-	for i := range some {
-		r := &some[i]
-		r.BoundAt = normalTime(r.BoundAt)
-		for _, amount := range []*decimal.Decimal{&r.Allocated, &r.Used} {
-			v, err := credit.Millionths(*amount)
-			if err != nil {
-				return nil, fmt.Errorf("memstore: reseller %s: %w", r.ID, err)
-			}
+// normalize brings a reseller that was checked into the one form in which it is
+// read.
+func normalize(r *credit.Reseller) {
+	r.BoundAt = normalTime(r.BoundAt)
+	for _, amount := range []*decimal.Decimal{&r.Allocated, &r.Used} {
+		if amount.Exponent() != -credit.FractionalDigits {
+			v, _ := credit.Millionths(*amount)
 			*amount = credit.FromMillionths(v)
 		}
 	}
-	return some, nil
 }
 
 func normalTime(t time.Time) time.Time { return time.UnixMicro(t.UnixMicro()).UTC() }
