@@ -43,10 +43,13 @@ type Store struct {
 	ledgers map[uuid.UUID]*ledger
 }
 
-var _ store.Store = (*Store)(nil)
+var _ store.Immediate = (*Store)(nil)
 
 // New returns an empty store.
 func New() *Store { return &Store{} }
+
+// Immediate implements [store.Immediate].
+func (s *Store) Immediate() store.Store { return s }
 
 // ledger is one ledger's data, under its own lock.
 type ledger struct {

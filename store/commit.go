@@ -151,7 +151,7 @@ func (l *Ledger) submit(ctx context.Context, c *call) ([]credit.Outcome, error) 
 			}
 			batch := l.queue.take(l.options.MaxBatch)
 			l.crowded = len(batch) > 1
-			if ctx.Done() == nil || l.joined {
+			if ctx.Done() == nil || l.joined || l.immediate {
 				l.run(ctx, batch)
 			} else {
 				// In a goroutine of its own, so that this caller can leave, too.
@@ -202,8 +202,10 @@ func (l *Ledger) run(leader context.Context, batch []*call) {
 		if !finished {
 			l.log(slog.LevelError, "credit: commit panicked")
 		}
-		report.Duration = time.Since(start)
-		l.hook(report)
+		if l.options.OnCommit != nil {
+			report.Duration = time.Since(start)
+			l.hook(report)
+		}
 	}()
 	// No caller's context, not even its values: a caller that leaves must not end
 	// the commit of the others. In a caller's transaction there are no others, and
@@ -211,16 +213,13 @@ func (l *Ledger) run(leader context.Context, batch []*call) {
 	if !l.joined {
 		leader = context.Background()
 	}
-	ctx := newTimeout(leader, l.options.CommitTimeout)
+	ctx := &timeout{parent: leader, end: start.Add(l.options.CommitTimeout)}
 	defer ctx.release()
 	report.Records, report.Attempts, report.Err = l.commit(ctx, batch)
 	finished = true
 }
 
 func (l *Ledger) hook(report Commit) {
-	if l.options.OnCommit == nil {
-		return
-	}
 	defer func() {
 		if p := recover(); p != nil {
 			l.log(slog.LevelError, "credit: OnCommit panicked")

@@ -33,6 +33,8 @@ type Ledger struct {
 	// joined: the store is inside a transaction of a caller's, who must not be let
 	// go while it is in use.
 	joined bool
+	// immediate: nobody needs to leave while the store is in use.
+	immediate bool
 }
 
 var _ credit.Ledger = (*Ledger)(nil)
@@ -70,7 +72,8 @@ func (l *Ledger) On(s Store) *Ledger {
 
 // newLedger returns an engine that remembers in m; nil is nothing.
 func newLedger(s Store, d credit.Distributor, o Options, m *Memory) *Ledger {
-	return &Ledger{distributor: d, store: s, options: o, token: make(chan struct{}, 1), memory: memory{of: m}}
+	i, ok := s.(Immediate)
+	return &Ledger{distributor: d, store: s, options: o, token: make(chan struct{}, 1), memory: memory{of: m}, immediate: ok && i.Immediate() == s}
 }
 
 // Distributor implements credit.Ledger.

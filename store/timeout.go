@@ -17,10 +17,6 @@ type timeout struct {
 	cancel context.CancelFunc
 }
 
-func newTimeout(parent context.Context, after time.Duration) *timeout {
-	return &timeout{parent: parent, end: time.Now().Add(after)}
-}
-
 // over is a context that has ended.
 var over = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
