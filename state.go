@@ -84,9 +84,9 @@ type State struct {
 	head      Head
 	whole     bool   // everything is loaded: what is not here does not exist
 	parent    *State // of a fork: where to look for what is not here
-	resellers map[uuid.UUID]*Reseller
-	externals map[string]bool
-	keys      map[string]*Record
+	resellers table[uuid.UUID, *Reseller]
+	externals table[string, bool]
+	keys      table[string, *Record]
 	executed  []Record
 }
 
@@ -100,38 +100,30 @@ func NewState(d Distributor) *State {
 // takes over what was found.
 func LoadState(asked ReadSet, found Snapshot) *State {
 	s := &State{head: found.Head,
-		resellers: make(map[uuid.UUID]*Reseller, len(asked.Resellers)),
-		keys:      make(map[string]*Record, len(asked.Keys)),
+		resellers: newTable[uuid.UUID, *Reseller](len(asked.Resellers)),
+		externals: newTable[string, bool](len(asked.ExternalIDs)),
+		keys:      newTable[string, *Record](len(asked.Keys)),
 		executed:  make([]Record, 0, len(asked.Keys))}
 	for _, id := range asked.Resellers {
-		s.resellers[id] = nil
+		s.resellers.set(id, nil)
 	}
 	for _, id := range asked.ExternalIDs {
-		set(&s.externals, id, false)
+		s.externals.set(id, false)
 	}
 	for _, key := range asked.Keys {
-		s.keys[key] = nil
+		s.keys.set(key, nil)
 	}
 	for i := range found.Resellers {
 		r := &found.Resellers[i]
-		s.resellers[r.ID] = r
+		s.resellers.set(r.ID, r)
 		if len(asked.ExternalIDs) > 0 {
-			s.externals[r.ExternalID] = true
+			s.externals.set(r.ExternalID, true)
 		}
 	}
 	for i := range found.Records {
-		r := &found.Records[i]
-		s.keys[r.Key] = r
+		s.keys.set(found.Records[i].Key, &found.Records[i])
 	}
 	return s
-}
-
-// set makes the map if there is none.
-func set[K comparable, V any](m *map[K]V, k K, v V) {
-	if *m == nil {
-		*m = map[K]V{}
-	}
-	(*m)[k] = v
 }
 
 // Executed returns the records that [State.Execute] has added, those of joined
@@ -160,21 +152,15 @@ func (s *State) Fork() *State {
 // Join brings what happened on a fork of s into s.
 func (s *State) Join(fork *State) {
 	s.head = fork.head
-	join(&s.resellers, fork.resellers)
-	join(&s.externals, fork.externals)
-	join(&s.keys, fork.keys)
+	s.resellers.join(fork.resellers)
+	s.externals.join(fork.externals)
+	s.keys.join(fork.keys)
 	s.executed = append(s.executed, fork.executed...)
-}
-
-func join[K comparable, V any](to *map[K]V, from map[K]V) {
-	for k, v := range from {
-		set(to, k, v)
-	}
 }
 
 func (s *State) reseller(id uuid.UUID) *Reseller {
 	for t := s; ; t = t.parent {
-		if r, loaded := t.resellers[id]; loaded || t.ends("reseller", id) {
+		if r, loaded := t.resellers.get(id); loaded || t.ends("reseller", id) {
 			return r
 		}
 	}
@@ -182,7 +168,7 @@ func (s *State) reseller(id uuid.UUID) *Reseller {
 
 func (s *State) hasExternal(id string) bool {
 	for t := s; ; t = t.parent {
-		if exists, loaded := t.externals[id]; loaded || t.ends("external id", id) {
+		if exists, loaded := t.externals.get(id); loaded || t.ends("external id", id) {
 			return exists
 		}
 	}
@@ -190,7 +176,7 @@ func (s *State) hasExternal(id string) bool {
 
 func (s *State) earlier(key string) *Record {
 	for t := s; ; t = t.parent {
-		if r, loaded := t.keys[key]; loaded || t.ends("key", key) {
+		if r, loaded := t.keys.get(key); loaded || t.ends("key", key) {
 			return r
 		}
 	}
@@ -215,15 +201,15 @@ func (s *State) Apply(r Record) {
 	case KindGrant, KindWithdraw:
 		return
 	case KindAdd:
-		set(&s.resellers, r.ResellerID, &Reseller{ID: r.ResellerID, ExternalID: r.ExternalID, Status: StatusActive,
+		s.resellers.set(r.ResellerID, &Reseller{ID: r.ResellerID, ExternalID: r.ExternalID, Status: StatusActive,
 			BoundAt: r.RecordedAt, Figures: r.After})
-		set(&s.externals, r.ExternalID, true)
+		s.externals.set(r.ExternalID, true)
 		return
 	}
-	reseller := s.resellers[r.ResellerID]
+	reseller, _ := s.resellers.get(r.ResellerID)
 	if reseller == nil { // the parent's is to stay as it is
 		reseller = new(*s.reseller(r.ResellerID))
-		set(&s.resellers, r.ResellerID, reseller)
+		s.resellers.set(r.ResellerID, reseller)
 	}
 	reseller.Figures = r.After
 	switch r.Kind {
@@ -253,7 +239,7 @@ func (s *State) Execute(c Command, at Stamp) (Receipt, error) {
 		}
 	}
 	if e.Key != "" {
-		set(&s.keys, e.Key, &s.executed[len(s.executed)-1])
+		s.keys.set(e.Key, &s.executed[len(s.executed)-1])
 	}
 	return receipt, nil
 }
