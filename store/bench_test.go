@@ -132,8 +132,8 @@ func inTurns(b *testing.B, callers, calls int, ours, theirs func() func() error)
 	var took [2]time.Duration
 	var allocs [2]uint64
 	for b.Loop() {
-		for i, make := range []func() func() error{ours, theirs} {
-			f := make()
+		for i, one := range []func() func() error{ours, theirs} {
+			f := one()
 			var before, after runtime.MemStats
 			runtime.GC() // what the other one left
 			runtime.ReadMemStats(&before)

@@ -33,10 +33,10 @@ func TestTheContextOfABatchEndsWithIt(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				b := newBook(t, store.Options{CommitTimeout: time.Minute})
-				var kept context.Context //nolint:containedctx // what a store must not do
+				var kept context.Context
 				b.store.append = func(ctx context.Context, _ credit.Head, _ store.Batch, next func() error) error {
 					look(ctx)
-					kept = ctx
+					kept = ctx //nolint:fatcontext // as a store must not
 					return next()
 				}
 				b.allocate("1")
