@@ -37,7 +37,7 @@ import (
 // that the filter on kinds passes over; a page of resellers, those that the filter
 // on statuses passes over. Resellers are put in order by the first listing after
 // they were added: it sorts the new ones, and moves those that were bound later
-// than the earliest of them. A record with a key takes some 800 bytes of memory.
+// than the earliest of them. A record with a key takes some 600 bytes of memory.
 type Store struct {
 	mu      sync.RWMutex
 	ledgers map[uuid.UUID]*ledger

@@ -170,3 +170,35 @@ func divide(b *testing.B, callers, calls int, f func() error) {
 	}
 	all.Wait()
 }
+
+// BenchmarkRemembered reports the bytes that a reseller takes in a Memory, besides
+// its texts and amounts, which it shares with the store here.
+func BenchmarkRemembered(b *testing.B) {
+	const n = 100_000
+	var before, between, after runtime.MemStats
+	for range b.N {
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		memory := store.NewMemory(n)
+		s := memstore.New()
+		l, err := store.Open(b.Context(), s, acme, store.Options{Memory: memory})
+		require.NoError(b, err)
+		for i := range n / 1000 {
+			commands := make([]credit.Command, 1000)
+			for j := range commands {
+				commands[j] = credit.NewReseller{ExternalID: fmt.Sprintf("2000%08d", i*1000+j), Name: fmt.Sprintf("Reseller %d", i*1000+j)}
+			}
+			_, err := l.Bulk(b.Context(), commands, credit.BulkOptions{AllOrNothing: true})
+			require.NoError(b, err)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&between)
+		l = nil
+		runtime.KeepAlive(memory)
+		memory = nil
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		runtime.KeepAlive(s)
+		b.ReportMetric(float64(between.HeapAlloc-after.HeapAlloc)/n, "bytes/reseller")
+	}
+}
