@@ -497,7 +497,7 @@ func (s *Store) Records(ctx context.Context, id uuid.UUID, q credit.RecordQuery)
 		if q.NewestFirst {
 			r = at(n - 1 - i)
 		}
-		if q.Matches(*r) {
+		if q.Matches(r.Record) { // no filter is about an amount
 			page = append(page, r.Clone())
 		}
 	}
