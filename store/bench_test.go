@@ -193,9 +193,8 @@ func BenchmarkRemembered(b *testing.B) {
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&between)
-		l = nil
-		runtime.KeepAlive(memory)
-		memory = nil
+		runtime.KeepAlive(l)
+		runtime.KeepAlive(memory) // the last that is seen of either
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		runtime.KeepAlive(s)
