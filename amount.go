@@ -3,6 +3,7 @@ package credit
 import (
 	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 
 	"github.com/shopspring/decimal"
@@ -21,7 +22,10 @@ const (
 	amountLimit = 1_000_000_000_000_000_000 // millionths; 10^12 units
 )
 
-var maxFigure = decimal.New(amountLimit-1, -FractionalDigits)
+var (
+	maxFigure = decimal.New(amountLimit-1, -FractionalDigits)
+	minFigure = maxFigure.Neg()
+)
 
 // ParseAmount reads an amount: an optional minus sign, 1 to [IntegerDigits]
 // digits and, after a point, 1 to [FractionalDigits] more. Anything else
@@ -59,33 +63,39 @@ func Millionths(d decimal.Decimal) (int64, error) {
 	}
 	const finest = -24 // what exact arithmetic on amounts leaves behind, and no more
 	exp := d.Exponent()
-	if exp < finest || exp >= IntegerDigits {
+	switch {
+	case exp < finest || exp >= IntegerDigits:
 		return 0, outsideAmount()
+	case exp == -FractionalDigits && d.LessThanOrEqual(maxFigure) && d.GreaterThanOrEqual(minFigure):
+		return d.CoefficientInt64(), nil // without a copy
 	}
-	c := d.Coefficient()
+	c, shift := d.Coefficient(), exp+FractionalDigits
 	if c.BitLen() > 128 {
 		return 0, outsideAmount()
 	}
-	switch shift := int64(exp) + FractionalDigits; {
-	case shift > 0:
-		c.Mul(c, power10(shift))
-	case shift < 0:
-		var rest big.Int
-		if c.QuoRem(c, power10(-shift), &rest); rest.Sign() != 0 {
+	if shift < 0 && !c.IsInt64() {
+		power, rest := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(-shift)), nil), new(big.Int)
+		if c.QuoRem(c, power, rest); rest.Sign() != 0 {
 			return 0, outsideAmount()
 		}
+		shift = 0
 	}
-	if !c.IsInt64() || c.Int64() >= amountLimit || c.Int64() <= -amountLimit {
+	v := c.Int64()
+	for ; shift < 0 && v%10 == 0; shift++ {
+		v /= 10
+	}
+	for ; shift > 0 && v < amountLimit/10 && v > -amountLimit/10; shift-- {
+		v *= 10
+	}
+	if !c.IsInt64() || shift != 0 || v >= amountLimit || v <= -amountLimit {
 		return 0, outsideAmount()
 	}
-	return c.Int64(), nil
+	return v, nil
 }
 
 // FromMillionths returns v millionths as a decimal. It is the one form in which
 // the library returns amounts, so equal amounts are also deeply equal.
 func FromMillionths(v int64) decimal.Decimal { return decimal.New(v, -FractionalDigits) }
-
-func power10(n int64) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(n), nil) }
 
 // millionths is Millionths of a figure that the ledger itself holds.
 func millionths(d decimal.Decimal) int64 {
@@ -94,6 +104,32 @@ func millionths(d decimal.Decimal) int64 {
 		panic("credit: a figure in the state is not an amount: " + reason(err))
 	}
 	return v
+}
+
+// normal is millionths, and d in the form of FromMillionths.
+func normal(d decimal.Decimal) (int64, decimal.Decimal) {
+	v := millionths(d)
+	if v == 0 || d.Exponent() != -FractionalDigits {
+		d = FromMillionths(v)
+	}
+	return v, d
+}
+
+// appendMillionths appends v millionths as a plain decimal without trailing zeros.
+func appendMillionths(to []byte, v int64) []byte {
+	if v < 0 {
+		to, v = append(to, '-'), -v
+	}
+	to = strconv.AppendInt(to, v/1_000_000, 10)
+	if v %= 1_000_000; v == 0 {
+		return to
+	}
+	to = append(to, '.')
+	for unit := int64(100_000); v > 0; unit /= 10 {
+		to = append(to, '0'+byte(v/unit))
+		v %= unit
+	}
+	return to
 }
 
 func invalidAmount(s string) error {

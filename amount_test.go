@@ -1,6 +1,7 @@
 package credit_test
 
 import (
+	"math"
 	"math/big"
 	"strings"
 	"testing"
@@ -83,6 +84,8 @@ func TestMillionths(t *testing.T) {
 		"10^12 in digits":                     amt("1000000000000"),
 		"-10^12 in digits":                    amt("-1000000000000"),
 		"beyond 64 bits":                      decimal.New(9_000_000_000_000, 11),
+		"beyond 64 bits once shifted":         decimal.New(math.MinInt64, 1),
+		"a fraction beyond 64 bits":           amt("1.10000000000000000000001"),
 		"25 digits after the point":           amt("1." + strings.Repeat("0", 25)),
 		"an exponent that wraps around":       decimal.New(1, -2147483648),
 		"a huge exponent":                     decimal.New(1, 20_000_000),

@@ -54,11 +54,7 @@ const (
 // "credit/genesis/1", the ledger's id and its currency. Every hashed field, here
 // and below, is written as its length in four bytes (big-endian) and its bytes.
 func Genesis(d Distributor) Hash {
-	var c canonical
-	c.text(genesisVersion)
-	c.id(d.ID)
-	c.text(d.Currency)
-	return c.sum()
+	return canonical(nil).text(genesisVersion).id(d.ID).text(d.Currency).sum()
 }
 
 // ChainHash is the hash that chains r to the record before it, whose hash is
@@ -73,120 +69,110 @@ func Genesis(d Distributor) Hash {
 // The chain is evident against a head kept elsewhere ([Head]). It has no secret,
 // so alone it does not stop someone who rewrites all of it, or cuts its tail.
 func (r Record) ChainHash(previous Hash) Hash {
-	var c canonical
-	c.text(recordVersion)
-	c.bytes(previous[:])
-	c.number(r.Sequence)
-	c.id(r.ID)
-	c.text(string(r.Kind))
-	c.id(r.ResellerID)
-	c.text(r.ExternalID)
-	c.amount(r.Amount)
-	c.amount(r.Before.Allocated)
-	c.amount(r.Before.Used)
-	c.amount(r.After.Allocated)
-	c.amount(r.After.Used)
-	c.amount(r.Pool.Granted)
-	c.amount(r.Pool.Allocated)
-	c.text(r.Operator)
-	c.text(r.Remark)
-	c.text(r.Key)
-	c.text(r.Fingerprint.String())
-	c.text(r.Reference)
-	c.text(r.Customer)
-	c.number(r.Corrects)
-	c.pairs(r.Metadata)
-	c.number(int64(len(r.Changed)))
+	c := make(canonical, 0, canonicalSize).text(recordVersion).bytes(previous[:]).
+		number(r.Sequence).id(r.ID).text(string(r.Kind)).id(r.ResellerID).text(r.ExternalID).
+		amount(r.Amount).amount(r.Before.Allocated).amount(r.Before.Used).amount(r.After.Allocated).amount(r.After.Used).
+		amount(r.Pool.Granted).amount(r.Pool.Allocated).
+		text(r.Operator).text(r.Remark).text(r.Key).hash(r.Fingerprint).text(r.Reference).text(r.Customer).
+		number(r.Corrects).pairs(r.Metadata).number(int64(len(r.Changed)))
 	for _, name := range r.Changed {
-		c.text(name)
+		c = c.text(name)
 	}
-	c.time(r.OccurredAt)
-	c.time(r.RecordedAt)
-	return c.sum()
+	return c.time(r.OccurredAt).time(r.RecordedAt).sum()
 }
 
 // fingerprint is what makes two commands the same command: the version, the
 // kind, the normalised amount and every field the caller gave, before defaults.
-func (e entry) fingerprint() Hash {
-	var c canonical
-	c.text(fingerprintVersion)
-	c.text(string(e.kind))
-	c.id(e.reseller)
-	c.text(e.external)
+func (e *entry) fingerprint() Hash {
+	c := make(canonical, 0, canonicalSize).text(fingerprintVersion).text(string(e.kind)).id(e.reseller).text(e.external)
 	if e.all {
-		c.text("all")
+		c = c.text("all")
 	} else {
-		c.amount(FromMillionths(e.amount))
+		c = c.millionths(e.amount)
 	}
-	for _, s := range []*string{e.profile.name, e.profile.email, e.profile.mobile, e.profile.remark} {
-		c.optional(s)
-	}
+	c = c.optional(e.profile.name).optional(e.profile.email).optional(e.profile.mobile).optional(e.profile.remark)
 	if e.profile.customers == nil {
-		c.optional(nil)
+		c = c.optional(nil)
 	} else {
-		c.optional(new(strconv.Itoa(*e.profile.customers)))
+		c = c.optional(new(strconv.Itoa(*e.profile.customers)))
 	}
-	c.given(e.boundAt)
-	c.text(e.customer)
-	c.text(e.Operator)
-	c.text(e.Remark)
-	c.text(e.Reference)
-	c.number(e.Corrects)
-	c.pairs(e.Metadata)
-	c.given(e.OccurredAt)
-	return c.sum()
+	return c.given(e.boundAt).text(e.customer).text(e.Operator).text(e.Remark).text(e.Reference).
+		number(e.Corrects).pairs(e.Metadata).given(e.OccurredAt).sum()
 }
 
 // canonical collects length-prefixed fields.
-type canonical struct{ buf []byte }
+type canonical []byte
 
-func (c *canonical) bytes(b []byte) {
-	c.buf = binary.BigEndian.AppendUint32(c.buf, uint32(len(b)))
-	c.buf = append(c.buf, b...)
+// canonicalSize is room for an ordinary record; a larger one takes more.
+const canonicalSize = 768
+
+func (c canonical) bytes(b []byte) canonical {
+	return append(binary.BigEndian.AppendUint32(c, uint32(len(b))), b...)
 }
 
-func (c *canonical) text(s string) {
-	c.buf = binary.BigEndian.AppendUint32(c.buf, uint32(len(s)))
-	c.buf = append(c.buf, s...)
+func (c canonical) text(s string) canonical {
+	return append(binary.BigEndian.AppendUint32(c, uint32(len(s))), s...)
 }
 
-func (c *canonical) number(v int64)           { c.text(strconv.FormatInt(v, 10)) }
-func (c *canonical) amount(d decimal.Decimal) { c.text(d.String()) }
-func (c *canonical) time(t time.Time)         { c.number(t.UnixMicro()) }
+func (c canonical) number(v int64) canonical {
+	var digits [20]byte
+	return c.bytes(strconv.AppendInt(digits[:0], v, 10))
+}
 
-func (c *canonical) id(id uuid.UUID) {
-	if id == uuid.Nil {
-		c.text("")
-		return
+func (c canonical) millionths(v int64) canonical {
+	var digits [20]byte
+	return c.bytes(appendMillionths(digits[:0], v))
+}
+
+func (c canonical) amount(d decimal.Decimal) canonical {
+	v, err := Millionths(d)
+	if err != nil { // in no record of a ledger, but anything has a hash
+		return c.text(d.String())
 	}
-	c.text(id.String())
+	return c.millionths(v)
+}
+
+func (c canonical) time(t time.Time) canonical { return c.number(t.UnixMicro()) }
+
+func (c canonical) id(id uuid.UUID) canonical {
+	if id == uuid.Nil {
+		return c.text("")
+	}
+	text, _ := id.MarshalText() // never an error
+	return c.bytes(text)
+}
+
+func (c canonical) hash(h Hash) canonical {
+	if h.IsZero() {
+		return c.text("")
+	}
+	var text [2 * sha256.Size]byte
+	hex.Encode(text[:], h[:])
+	return c.bytes(text[:])
 }
 
 // given writes a time, or nothing for one that was not given.
-func (c *canonical) given(t time.Time) {
+func (c canonical) given(t time.Time) canonical {
 	if t.IsZero() {
-		c.text("")
-		return
+		return c.text("")
 	}
-	c.time(t)
+	return c.time(t)
 }
 
 // optional tells an absent text from an empty one.
-func (c *canonical) optional(s *string) {
+func (c canonical) optional(s *string) canonical {
 	if s == nil {
-		c.number(0)
-		return
+		return c.number(0)
 	}
-	c.number(1)
-	c.text(*s)
+	return c.number(1).text(*s)
 }
 
-func (c *canonical) pairs(m map[string]string) {
-	c.number(int64(len(m)))
+func (c canonical) pairs(m map[string]string) canonical {
+	c = c.number(int64(len(m)))
 	for _, k := range sortedKeys(m) {
-		c.text(k)
-		c.text(m[k])
+		c = c.text(k).text(m[k])
 	}
+	return c
 }
 
-func (c *canonical) sum() Hash { return sha256.Sum256(c.buf) }
+func (c canonical) sum() Hash { return sha256.Sum256(c) }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"math/rand/v2"
 	"os"
 	"reflect"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -217,4 +219,44 @@ func TestFingerprint_isOfWhatTheCommandMeans(t *testing.T) {
 	assert.NotEqual(t, given, fingerprint(t, other), "a time that is given differs from the default, be it the same")
 	assert.NotEqual(t, fingerprint(t, credit.Repossession{ResellerID: nimbus, Amount: amt("30"), Key: "x"}), fingerprint(t, credit.RepossessAll{ResellerID: nimbus, Key: "x"}),
 		"all is another command than the amount that it comes to")
+}
+
+// The hash is over the plain decimal, whatever representation the amount has.
+func TestChain_amountsAreHashedAsPlainDecimals(t *testing.T) {
+	t.Parallel()
+	hashed := func(d decimal.Decimal) credit.Hash { return credit.Record{Amount: d}.ChainHash(credit.Hash{}) }
+	texts := map[credit.Hash]string{}
+	random := rand.New(rand.NewPCG(1, 2))
+	values := []int64{0, 1, 9, 10, 100_000, 999_999, 1_000_000, 1_000_001, 1_500_000, 999_999_999_999_999_999}
+	for range 5_000 {
+		values = append(values, random.Int64N(1_000_000_000_000_000_000)>>random.IntN(60))
+	}
+	for _, v := range values {
+		for _, v := range []int64{v, -v} {
+			d := credit.FromMillionths(v)
+			text := d.String()
+			require.Equal(t, hashOfAmount(text), hashed(d), "%s is not hashed as it is written", text)
+			require.Equal(t, hashed(d), hashed(amt(text)), "%s has two hashes", text)
+			require.Equal(t, hashed(d), hashed(d.Mul(decimal.New(1_000, -3))), "%s has another hash with zeros at its end", text)
+			if other, there := texts[hashed(d)]; there {
+				require.Equal(t, text, other, "two amounts have one hash")
+			}
+			texts[hashed(d)] = text
+		}
+	}
+	for _, text := range []string{"0.0000001", "-1234567890123.5", "1.00000015"} {
+		require.Equal(t, hashOfAmount(text), hashed(amt(text)), "what is no amount has a hash, too")
+	}
+}
+
+// hashOfAmount is the hash of a record that has nothing but this amount.
+func hashOfAmount(text string) credit.Hash {
+	none := credit.Record{}
+	number := strconv.FormatInt(none.OccurredAt.UnixMicro(), 10)
+	var all []byte
+	for _, f := range []string{"credit/record/1", string(make([]byte, 32)), "0", "", "", "", "", text, "0", "0", "0", "0", "0", "0",
+		"", "", "", "", "", "", "0", "0", "0", number, number} {
+		all = append(binary.BigEndian.AppendUint32(all, uint32(len(f))), f...)
+	}
+	return sha256.Sum256(all)
 }

@@ -241,10 +241,12 @@ type Close Freeze
 // fingerprint made once, here; [Decide] answers for it as for c. A nil pointer
 // panics, as any nil pointer does.
 func Prepare(c Command) Command {
-	e, err := check(c)
-	e.Metadata = maps.Clone(e.Metadata)
-	e.profile = e.profile.clone()
-	return prepared{e, err}
+	p := prepare(c)
+	if c != p {
+		p.checked.Metadata = maps.Clone(p.checked.Metadata)
+		p.checked.profile = p.checked.profile.clone()
+	}
+	return p
 }
 
 // Validate checks the shape of a command, the first of the ordered checks, which
@@ -261,7 +263,7 @@ type prepared struct {
 	err     error
 }
 
-func (p prepared) entry() entry { return p.checked }
+func (p *prepared) entry() entry { return p.checked } // of one that is embedded
 
 // details are what every command can carry.
 type details struct {
@@ -366,40 +368,51 @@ func (c Close) entry() entry {
 	return e
 }
 
-// check is the first of the ordered checks: the shape of a command. What it
-// returns holds only good values.
-func check(c Command) (entry, error) {
+// check is the first of the ordered checks: the shape of a command. Without an
+// error, what it returns holds only good values; it is not to be changed.
+func check(c Command) (*entry, error) {
+	p := prepare(c)
+	return &p.checked, p.err
+}
+
+func prepare(c Command) *prepared {
 	if c == nil {
-		return entry{}, &InvalidError{"command", "is nil"}
+		return &prepared{err: &InvalidError{"command", "is nil"}}
 	}
-	e := c.entry()
-	if p, ok := c.(prepared); ok {
-		return e, p.err
+	if p, ok := c.(*prepared); ok {
+		return p
 	}
+	p := &prepared{checked: c.entry()}
+	p.err = p.checked.check()
+	return p
+}
+
+// check checks the entry, and makes what follows from what the caller gave.
+func (e *entry) check() error {
 	if e.kind.sign() != 0 && !e.all {
 		v, err := Millionths(e.given)
 		switch {
 		case err != nil:
-			return e, err
+			return err
 		case v == 0:
-			return e, &InvalidError{"amount", "is zero; a change of nothing is an error"}
+			return &InvalidError{"amount", "is zero; a change of nothing is an error"}
 		case v < 0 && e.negative, v < 0 && e.kind != KindRepossess:
-			return e, &InvalidError{"amount", fmt.Sprintf("of %s must be positive; the method gives the direction", e.kind)}
+			return &InvalidError{"amount", fmt.Sprintf("of %s must be positive; the method gives the direction", e.kind)}
 		}
 		if e.amount = v; e.negative {
 			e.amount = -v
 		}
 	}
 	if err := e.profile.check(e.kind); err != nil {
-		return e, err
+		return err
 	}
 	if err := e.checkLabels(); err != nil {
-		return e, err
+		return err
 	}
 	if e.Key != "" {
 		e.print = e.fingerprint()
 	}
-	return e, nil
+	return nil
 }
 
 // checkLabels checks what takes part in no figure, and normalises its times. A

@@ -24,7 +24,7 @@ func TestCommand_theSetIsSealed(t *testing.T) {
 	var declared, walked []string
 	for _, d := range file.Decls {
 		if f, ok := d.(*ast.FuncDecl); ok && f.Name.Name == "entry" && f.Recv != nil {
-			if receiver := f.Recv.List[0].Type.(*ast.Ident); receiver.IsExported() {
+			if receiver, ok := f.Recv.List[0].Type.(*ast.Ident); ok && receiver.IsExported() {
 				declared = append(declared, receiver.Name)
 			}
 		}
@@ -178,4 +178,21 @@ func TestValidateChecksTheShapeAndNothingElse(t *testing.T) {
 	for _, c := range []credit.Command{nil, credit.Grant{}, credit.Prepare(credit.Grant{})} {
 		require.ErrorIs(t, credit.Validate(c), credit.ErrInvalid)
 	}
+}
+
+// A command is the same inside a type of the caller's, prepared or not.
+func TestCommand_embedded(t *testing.T) {
+	t.Parallel()
+	type own struct{ credit.Command }
+	for _, c := range commands() {
+		fill(c)
+		want, errWant := credit.Decide(accepting(c), c, stamp(1))
+		for _, embedded := range []credit.Command{own{c}, own{credit.Prepare(c)}, credit.Prepare(own{credit.Prepare(c)})} {
+			got, err := credit.Decide(accepting(c), embedded, stamp(1))
+			require.Equal(t, errWant, err, name(c))
+			require.Equal(t, want, got, name(c))
+		}
+	}
+	_, err := credit.Decide(credit.NewState(acme), own{credit.Prepare(credit.Grant{})}, stamp(1))
+	require.ErrorIs(t, err, credit.ErrInvalid)
 }

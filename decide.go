@@ -15,7 +15,7 @@ func Decide(s *State, c Command, at Stamp) (Receipt, error) {
 	return receipt, err
 }
 
-func decide(s *State, c Command, at Stamp) (entry, Receipt, error) {
+func decide(s *State, c Command, at Stamp) (*entry, Receipt, error) {
 	e, err := check(c)
 	if err != nil {
 		return e, Receipt{}, err
@@ -34,7 +34,7 @@ func decide(s *State, c Command, at Stamp) (entry, Receipt, error) {
 
 // next is the rest of the ordered checks (exists, status, limit, range) and the
 // record that results.
-func (s *State) next(e entry, at Stamp) (Record, error) {
+func (s *State) next(e *entry, at Stamp) (Record, error) {
 	reseller, err := s.existing(e)
 	if err != nil {
 		return Record{}, err
@@ -81,7 +81,7 @@ func (s *State) next(e entry, at Stamp) (Record, error) {
 
 // existing returns the reseller that a command is about; none for grant,
 // withdraw and add.
-func (s *State) existing(e entry) (Reseller, error) {
+func (s *State) existing(e *entry) (Reseller, error) {
 	switch e.kind {
 	case KindGrant, KindWithdraw:
 		return Reseller{}, nil
@@ -118,7 +118,7 @@ func checkStatus(k Kind, r Reseller) error {
 
 // limited checks a command's limit and returns its amount, which for RepossessAll
 // is only known here.
-func limited(e entry, p Pool, f Figures) (int64, error) {
+func limited(e *entry, p Pool, f Figures) (int64, error) {
 	refuse := func(requested, allowed int64, refusal error, format string, args ...any) (int64, error) {
 		return 0, &LimitError{Kind: e.kind, Requested: FromMillionths(requested), Allowed: FromMillionths(allowed),
 			problem: fmt.Sprintf(format, args...), refusal: refusal}
@@ -151,7 +151,7 @@ func limited(e entry, p Pool, f Figures) (int64, error) {
 }
 
 // wanted is the amount of a repossession, for people.
-func (e entry) wanted() string {
+func (e *entry) wanted() string {
 	if e.all {
 		return "all"
 	}
@@ -160,23 +160,25 @@ func (e entry) wanted() string {
 
 // move sets the figures around the record, and refuses one that leaves the range.
 func (r *Record) move(amount int64, p Pool, f Figures) error {
-	granted, allotted := millionths(p.Granted), millionths(p.Allocated)
-	allocated, used := millionths(f.Allocated), millionths(f.Used)
-	r.Before = Figures{Allocated: FromMillionths(allocated), Used: FromMillionths(used)}
-	moved, figure := &used, "used"
+	var granted, allotted, allocated, used int64
+	granted, r.Pool.Granted = normal(p.Granted)
+	allotted, r.Pool.Allocated = normal(p.Allocated)
+	allocated, r.Before.Allocated = normal(f.Allocated)
+	used, r.Before.Used = normal(f.Used)
+	r.After = r.Before
+	v, after, figure := used, &r.After.Used, "used"
 	switch r.Kind {
 	case KindGrant, KindWithdraw:
-		moved, figure = &granted, "granted"
+		v, after, figure = granted, &r.Pool.Granted, "granted"
 	case KindAllocate, KindRepossess:
-		moved, figure = &allocated, "allocated"
-		allotted += amount
+		v, after, figure = allocated, &r.After.Allocated, "allocated"
+		r.Pool.Allocated = FromMillionths(allotted + amount)
 	}
-	if *moved += amount; abs(*moved) >= amountLimit {
-		return &LimitError{Kind: r.Kind, Requested: FromMillionths(*moved), Allowed: maxFigure, refusal: ErrOutOfRange,
-			problem: fmt.Sprintf("the figure %s would be %s; its magnitude is at most %s", figure, FromMillionths(*moved), maxFigure)}
+	v += amount
+	if *after = FromMillionths(v); abs(v) >= amountLimit {
+		return &LimitError{Kind: r.Kind, Requested: *after, Allowed: maxFigure, refusal: ErrOutOfRange,
+			problem: fmt.Sprintf("the figure %s would be %s; its magnitude is at most %s", figure, *after, maxFigure)}
 	}
-	r.After = Figures{Allocated: FromMillionths(allocated), Used: FromMillionths(used)}
-	r.Pool = Pool{Granted: FromMillionths(granted), Allocated: FromMillionths(allotted)}
 	return nil
 }
 

@@ -2,7 +2,6 @@ package credit
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -35,8 +34,7 @@ type ReadSet struct {
 // whose shape is wrong, or that is nil, needs nothing, because nothing will be looked at.
 func ReadSetOf(commands ...Command) ReadSet {
 	var set ReadSet
-	resellers := make(map[uuid.UUID]bool, len(commands))
-	externals, keys := map[string]bool{}, map[string]bool{}
+	resellers, externals, keys := map[uuid.UUID]bool{}, map[string]bool{}, map[string]bool{}
 	for _, c := range commands {
 		e, err := check(c)
 		if err != nil {
@@ -86,42 +84,51 @@ type State struct {
 	head      Head
 	whole     bool   // everything is loaded: what is not here does not exist
 	parent    *State // of a fork: where to look for what is not here
-	resellers map[uuid.UUID]*Reseller
-	externals map[string]bool
-	keys      map[string]*Record
+	resellers table[uuid.UUID, *Reseller]
+	externals table[string, bool]
+	keys      table[string, *Record]
+	executed  []Record
 }
 
 // NewState returns the whole state of an empty ledger. With [State.Execute] it
 // is a ledger in itself, enough to test a rule with no store.
 func NewState(d Distributor) *State {
-	return &State{head: Head{Hash: Genesis(d), Pool: Pool{FromMillionths(0), FromMillionths(0)}}, whole: true,
-		resellers: map[uuid.UUID]*Reseller{}, externals: map[string]bool{}, keys: map[string]*Record{}}
+	return &State{head: Head{Hash: Genesis(d), Pool: Pool{FromMillionths(0), FromMillionths(0)}}, whole: true}
 }
 
-// LoadState returns the part of a ledger's state that was asked for and found.
+// LoadState returns the part of a ledger's state that was asked for and found. It
+// takes over what was found.
 func LoadState(asked ReadSet, found Snapshot) *State {
 	s := &State{head: found.Head,
-		resellers: make(map[uuid.UUID]*Reseller, len(asked.Resellers)),
-		externals: make(map[string]bool, len(asked.ExternalIDs)),
-		keys:      make(map[string]*Record, len(asked.Keys))}
+		resellers: newTable[uuid.UUID, *Reseller](len(asked.Resellers)),
+		externals: newTable[string, bool](len(asked.ExternalIDs)),
+		keys:      newTable[string, *Record](len(asked.Keys)),
+		executed:  make([]Record, 0, len(asked.Keys))}
 	for _, id := range asked.Resellers {
-		s.resellers[id] = nil
+		s.resellers.set(id, nil)
 	}
 	for _, id := range asked.ExternalIDs {
-		s.externals[id] = false
+		s.externals.set(id, false)
 	}
 	for _, key := range asked.Keys {
-		s.keys[key] = nil
+		s.keys.set(key, nil)
 	}
-	for _, r := range found.Resellers {
-		s.resellers[r.ID] = &r
-		s.externals[r.ExternalID] = true
+	for i := range found.Resellers {
+		r := &found.Resellers[i]
+		s.resellers.set(r.ID, r)
+		if len(asked.ExternalIDs) > 0 {
+			s.externals.set(r.ExternalID, true)
+		}
 	}
-	for _, r := range found.Records {
-		s.keys[r.Key] = &r
+	for i := range found.Records {
+		s.keys.set(found.Records[i].Key, &found.Records[i])
 	}
 	return s
 }
+
+// Executed returns the records that [State.Execute] has added, those of joined
+// forks included. They are the state's own.
+func (s *State) Executed() []Record { return s.executed }
 
 // Head returns the head after the records applied so far.
 func (s *State) Head() Head { return s.head }
@@ -139,21 +146,21 @@ func (s *State) Reseller(id uuid.UUID) (Reseller, bool) {
 // Fork returns a state that begins as s and leaves s alone: commands executed on
 // it change s only when it is joined. While a fork is in use, s must not change.
 func (s *State) Fork() *State {
-	return &State{head: s.head, parent: s,
-		resellers: map[uuid.UUID]*Reseller{}, externals: map[string]bool{}, keys: map[string]*Record{}}
+	return &State{head: s.head, parent: s}
 }
 
 // Join brings what happened on a fork of s into s.
 func (s *State) Join(fork *State) {
 	s.head = fork.head
-	maps.Copy(s.resellers, fork.resellers)
-	maps.Copy(s.externals, fork.externals)
-	maps.Copy(s.keys, fork.keys)
+	s.resellers.join(fork.resellers)
+	s.externals.join(fork.externals)
+	s.keys.join(fork.keys)
+	s.executed = append(s.executed, fork.executed...)
 }
 
 func (s *State) reseller(id uuid.UUID) *Reseller {
 	for t := s; ; t = t.parent {
-		if r, loaded := t.resellers[id]; loaded || t.ends("reseller", id) {
+		if r, loaded := t.resellers.get(id); loaded || t.ends("reseller", id) {
 			return r
 		}
 	}
@@ -161,7 +168,7 @@ func (s *State) reseller(id uuid.UUID) *Reseller {
 
 func (s *State) hasExternal(id string) bool {
 	for t := s; ; t = t.parent {
-		if exists, loaded := t.externals[id]; loaded || t.ends("external id", id) {
+		if exists, loaded := t.externals.get(id); loaded || t.ends("external id", id) {
 			return exists
 		}
 	}
@@ -169,7 +176,7 @@ func (s *State) hasExternal(id string) bool {
 
 func (s *State) earlier(key string) *Record {
 	for t := s; ; t = t.parent {
-		if r, loaded := t.keys[key]; loaded || t.ends("key", key) {
+		if r, loaded := t.keys.get(key); loaded || t.ends("key", key) {
 			return r
 		}
 	}
@@ -194,12 +201,16 @@ func (s *State) Apply(r Record) {
 	case KindGrant, KindWithdraw:
 		return
 	case KindAdd:
-		s.resellers[r.ResellerID] = &Reseller{ID: r.ResellerID, ExternalID: r.ExternalID, Status: StatusActive,
-			BoundAt: r.RecordedAt, Figures: r.After}
-		s.externals[r.ExternalID] = true
+		s.resellers.set(r.ResellerID, &Reseller{ID: r.ResellerID, ExternalID: r.ExternalID, Status: StatusActive,
+			BoundAt: r.RecordedAt, Figures: r.After})
+		s.externals.set(r.ExternalID, true)
 		return
 	}
-	reseller := *s.reseller(r.ResellerID)
+	reseller, _ := s.resellers.get(r.ResellerID)
+	if reseller == nil { // the parent's is to stay as it is
+		reseller = new(*s.reseller(r.ResellerID))
+		s.resellers.set(r.ResellerID, reseller)
+	}
 	reseller.Figures = r.After
 	switch r.Kind {
 	case KindFreeze:
@@ -209,7 +220,6 @@ func (s *State) Apply(r Record) {
 	case KindClose:
 		reseller.Status = StatusClosed
 	}
-	s.resellers[r.ResellerID] = &reseller
 }
 
 // Execute decides a command and, unless it is refused or replayed, applies it to
@@ -220,15 +230,16 @@ func (s *State) Execute(c Command, at Stamp) (Receipt, error) {
 		return receipt, err
 	}
 	s.Apply(receipt.Record)
+	s.executed = append(s.executed, receipt.Clone()) // the receipt is the caller's
 	if e.kind == KindAdd || e.kind == KindUpdate {
-		reseller := s.reseller(receipt.ResellerID) // Apply has just made it, so it is not the parent's
+		reseller := s.reseller(receipt.ResellerID) // not the parent's, after Apply
 		reseller.Profile, _ = e.profile.apply(reseller.Profile)
 		if !e.boundAt.IsZero() {
 			reseller.BoundAt = e.boundAt
 		}
 	}
 	if e.Key != "" {
-		s.keys[e.Key] = new(receipt.Clone()) // the receipt is the caller's
+		s.keys.set(e.Key, &s.executed[len(s.executed)-1])
 	}
 	return receipt, nil
 }
@@ -252,7 +263,7 @@ func (s *State) Verify(r Record) error {
 	if want := r.ChainHash(s.head.Hash); r.Hash != want {
 		return &CorruptError{r.Sequence, fmt.Sprintf("its hash is %s, its content and the record before it give %s", r.Hash, want)}
 	}
-	e := entry{kind: r.Kind, amount: millionths(r.Amount), print: r.Fingerprint,
+	e := &entry{kind: r.Kind, amount: millionths(r.Amount), print: r.Fingerprint,
 		details: details{r.Operator, r.Remark, r.Key, r.Reference, r.Corrects, r.Metadata, r.OccurredAt}}
 	switch r.Kind { // what a command of this kind can carry, and no more
 	case KindGrant, KindWithdraw:

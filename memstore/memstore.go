@@ -37,16 +37,19 @@ import (
 // that the filter on kinds passes over; a page of resellers, those that the filter
 // on statuses passes over. Resellers are put in order by the first listing after
 // they were added: it sorts the new ones, and moves those that were bound later
-// than the earliest of them. A record with a key takes some 800 bytes of memory.
+// than the earliest of them. A record with a key takes some 600 bytes of memory.
 type Store struct {
 	mu      sync.RWMutex
 	ledgers map[uuid.UUID]*ledger
 }
 
-var _ store.Store = (*Store)(nil)
+var _ store.Immediate = (*Store)(nil)
 
 // New returns an empty store.
 func New() *Store { return &Store{} }
+
+// Immediate implements [store.Immediate].
+func (s *Store) Immediate() store.Store { return s }
 
 // ledger is one ledger's data, under its own lock.
 type ledger struct {
@@ -54,7 +57,7 @@ type ledger struct {
 
 	mu        sync.RWMutex
 	head      credit.Head
-	pages     [][]credit.Record     // the log, pageSize records in each but the last
+	pages     [][]record            // the log, pageSize records in each but the last
 	touching  map[uuid.UUID][]int64 // the sequences of a reseller's records, ascending
 	keys      map[string]int64      // the sequence of the record that has the key
 	resellers map[uuid.UUID]*credit.Reseller
@@ -63,23 +66,73 @@ type ledger struct {
 	unplaced  []*credit.Reseller // … without these
 }
 
+// record is a credit.Record without its amounts, which are beside it in
+// millionths: a decimal is two more objects for the garbage collector to visit.
+type record struct {
+	credit.Record
+	amounts [7]int64
+}
+
+// amounts are those of the record, in the order of the struct.
+func amounts(r *credit.Record) [7]*decimal.Decimal {
+	return [...]*decimal.Decimal{&r.Amount, &r.Before.Allocated, &r.Before.Used, &r.After.Allocated, &r.After.Used, &r.Pool.Granted, &r.Pool.Allocated}
+}
+
+// Clone returns the record in the one form in which it is read, sharing nothing.
+func (r *record) Clone() credit.Record {
+	c := r.Record.Clone()
+	for i, amount := range amounts(&c) {
+		*amount = credit.FromMillionths(r.amounts[i])
+	}
+	return c
+}
+
 // pageSize is how many records lie together. A log that grows is never copied.
 const pageSize = 256
 
 // record is the one with that sequence.
-func (l *ledger) record(sequence int64) *credit.Record {
+func (l *ledger) record(sequence int64) *record {
 	return &l.pages[(sequence-1)/pageSize][(sequence-1)%pageSize]
 }
 
-func (l *ledger) add(r credit.Record) {
+// add takes the record in, or returns an error for the amount that is none.
+func (l *ledger) add(r *credit.Record) error {
 	last := len(l.pages) - 1
 	switch {
 	case last < 0:
 		l.pages, last = append(l.pages, nil), 0 // grows as needed, because many ledgers stay small
 	case len(l.pages[last]) == pageSize:
-		l.pages, last = append(l.pages, make([]credit.Record, 0, pageSize)), last+1
+		l.pages, last = append(l.pages, make([]record, 0, pageSize)), last+1
 	}
-	l.pages[last] = append(l.pages[last], r)
+	l.pages[last] = append(l.pages[last], record{Record: *r})
+	own := &l.pages[last][len(l.pages[last])-1]
+	own.Metadata, own.Changed = maps.Clone(r.Metadata), slices.Clone(r.Changed)
+	if len(r.Metadata) == 0 {
+		own.Metadata = nil
+	}
+	if len(r.Changed) == 0 {
+		own.Changed = nil
+	}
+	own.OccurredAt, own.RecordedAt = normalTime(r.OccurredAt), normalTime(r.RecordedAt)
+	for i, amount := range amounts(&own.Record) {
+		v, err := credit.Millionths(*amount)
+		if err != nil {
+			return fmt.Errorf("memstore: record %d: %w", r.Sequence, err)
+		}
+		own.amounts[i], *amount = v, decimal.Decimal{}
+	}
+	return nil
+}
+
+// cut takes back what was added after the head.
+func (l *ledger) cut() {
+	whole, rest := l.head.Sequence/pageSize, l.head.Sequence%pageSize
+	if rest == 0 {
+		l.pages = l.pages[:whole]
+		return
+	}
+	l.pages = l.pages[:whole+1]
+	l.pages[whole] = l.pages[whole][:rest]
 }
 
 // Create implements [store.Store].
@@ -158,9 +211,6 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 	} else if err != nil {
 		return store.Retry(err)
 	}
-	if batch, err = copyBatch(batch); err != nil {
-		return store.Reject(err)
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.head.Sequence != expected.Sequence || l.head.Hash != expected.Hash {
@@ -169,20 +219,31 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 	if err := l.check(batch); err != nil {
 		return store.Reject(err)
 	}
+	for i := range batch.Records {
+		if err := l.add(&batch.Records[i]); err != nil {
+			l.cut()
+			return store.Reject(err)
+		}
+	}
+	batch.Added = slices.Clone(batch.Added)
 	if err := l.take(batch); err != nil {
+		l.cut()
 		return err
 	}
-	for _, r := range batch.Records {
-		l.add(r)
-		if r.ResellerID != uuid.Nil {
+	for i := range batch.Records {
+		if r := &batch.Records[i]; r.ResellerID != uuid.Nil {
 			l.touching[r.ResellerID] = append(l.touching[r.ResellerID], r.Sequence)
 		}
 	}
 	for i := range batch.Added {
-		l.unplaced = append(l.unplaced, &batch.Added[i])
+		r := &batch.Added[i]
+		normalize(r)
+		l.unplaced = append(l.unplaced, r)
 	}
-	for _, r := range batch.Changed {
-		*l.resellers[r.ID] = r
+	for i := range batch.Changed {
+		r := l.resellers[batch.Changed[i].ID]
+		*r = batch.Changed[i]
+		normalize(r)
 	}
 	l.head = batch.Head()
 	return nil
@@ -191,12 +252,25 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 // check finds what the constraints of a database would find, before anything is
 // written.
 func (l *ledger) check(batch store.Batch) error {
-	for i, r := range batch.Records {
+	if len(batch.Records) == 0 {
+		return errors.New("memstore: a batch without records")
+	}
+	for i := range batch.Records {
+		r := &batch.Records[i]
 		if follows := l.head.Sequence + int64(i) + 1; r.Sequence != follows {
 			return fmt.Errorf("memstore: record %d stands where %d follows", r.Sequence, follows)
 		}
 	}
-	for _, r := range batch.Changed {
+	for i := range batch.Added {
+		if err := checkFigures(&batch.Added[i]); err != nil {
+			return err
+		}
+	}
+	for i := range batch.Changed {
+		r := &batch.Changed[i]
+		if err := checkFigures(r); err != nil {
+			return err
+		}
 		old := l.resellers[r.ID]
 		switch {
 		case old == nil:
@@ -204,6 +278,15 @@ func (l *ledger) check(batch store.Batch) error {
 		case old.ExternalID != r.ExternalID || !old.BoundAt.Equal(r.BoundAt):
 			return fmt.Errorf("memstore: external id and bound-at of reseller %s never change", r.ID)
 		}
+	}
+	return nil
+}
+
+func checkFigures(r *credit.Reseller) error {
+	_, errAllocated := credit.Millionths(r.Allocated)
+	_, errUsed := credit.Millionths(r.Used)
+	if err := cmp.Or(errAllocated, errUsed); err != nil {
+		return fmt.Errorf("memstore: reseller %s: %w", r.ID, err)
 	}
 	return nil
 }
@@ -220,7 +303,8 @@ func (l *ledger) take(batch store.Batch) error {
 			delete(l.externals, r.ExternalID)
 		}
 	}
-	for i, r := range batch.Records {
+	for i := range batch.Records {
+		r := &batch.Records[i]
 		if r.Key == "" {
 			continue
 		}
@@ -400,12 +484,12 @@ func (s *Store) Records(ctx context.Context, id uuid.UUID, q credit.RecordQuery)
 		from = max(from, min(to, l.keys[q.Key]-1))
 		to = max(from, min(to, l.keys[q.Key]))
 	}
-	n, at := int(to-from), func(i int) *credit.Record { return l.record(from + int64(i) + 1) }
+	n, at := int(to-from), func(i int) *record { return l.record(from + int64(i) + 1) }
 	if q.ResellerID != uuid.Nil {
 		touching := l.touching[q.ResellerID]
 		first, _ := slices.BinarySearch(touching, from+1)
 		end, _ := slices.BinarySearch(touching, to+1)
-		n, at = end-first, func(i int) *credit.Record { return l.record(touching[first+i]) }
+		n, at = end-first, func(i int) *record { return l.record(touching[first+i]) }
 	}
 	var page []credit.Record
 	for i := 0; i < n && len(page) < q.Limit; i++ {
@@ -413,59 +497,23 @@ func (s *Store) Records(ctx context.Context, id uuid.UUID, q credit.RecordQuery)
 		if q.NewestFirst {
 			r = at(n - 1 - i)
 		}
-		if q.Matches(*r) {
+		if q.Matches(r.Record) { // no filter is about an amount
 			page = append(page, r.Clone())
 		}
 	}
 	return page, nil
 }
 
-// copyBatch returns the batch in the one form in which it is read, sharing
-// nothing with what the caller has.
-func copyBatch(b store.Batch) (store.Batch, error) {
-	if len(b.Records) == 0 {
-		return b, errors.New("memstore: a batch without records")
-	}
-	b = store.Batch{Records: slices.Clone(b.Records), Added: slices.Clone(b.Added), Changed: slices.Clone(b.Changed)}
-	for i := range b.Records {
-		r := &b.Records[i]
-		r.Metadata, r.Changed = maps.Clone(r.Metadata), slices.Clone(r.Changed)
-		if len(r.Metadata) == 0 {
-			r.Metadata = nil
-		}
-		if len(r.Changed) == 0 {
-			r.Changed = nil
-		}
-		r.OccurredAt, r.RecordedAt = normalTime(r.OccurredAt), normalTime(r.RecordedAt)
-		if err := normalAmounts(&r.Amount, &r.Before.Allocated, &r.Before.Used, &r.After.Allocated, &r.After.Used,
-			&r.Pool.Granted, &r.Pool.Allocated); err != nil {
-			return b, fmt.Errorf("memstore: record %d: %w", r.Sequence, err)
+// normalize brings a reseller that was checked into the one form in which it is
+// read.
+func normalize(r *credit.Reseller) {
+	r.BoundAt = normalTime(r.BoundAt)
+	for _, amount := range []*decimal.Decimal{&r.Allocated, &r.Used} {
+		if amount.Exponent() != -credit.FractionalDigits {
+			v, _ := credit.Millionths(*amount)
+			*amount = credit.FromMillionths(v)
 		}
 	}
-	for _, some := range [][]credit.Reseller{b.Added, b.Changed} {
-		for i := range some {
-			r := &some[i]
-			r.BoundAt = normalTime(r.BoundAt)
-			if err := normalAmounts(&r.Allocated, &r.Used); err != nil {
-				return b, fmt.Errorf("memstore: reseller %s: %w", r.ID, err)
-			}
-		}
-	}
-	return b, nil
 }
 
 func normalTime(t time.Time) time.Time { return time.UnixMicro(t.UnixMicro()).UTC() }
-
-func normalAmounts(amounts ...*decimal.Decimal) error {
-	for _, a := range amounts {
-		if a.Exponent() == -credit.FractionalDigits && a.NumDigits() <= credit.IntegerDigits+credit.FractionalDigits {
-			continue
-		}
-		v, err := credit.Millionths(*a)
-		if err != nil {
-			return err
-		}
-		*a = credit.FromMillionths(v)
-	}
-	return nil
-}

@@ -278,3 +278,49 @@ func BenchmarkMemory(b *testing.B) {
 		runtime.KeepAlive(l)
 	}
 }
+
+func TestARejectedBatchLeavesNothing(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(*credit.Record){
+		"an amount that is none": func(r *credit.Record) { r.Amount = decimal.New(1, -7) },
+		"a key twice":            func(r *credit.Record) { r.Key = "key 1" },
+	} {
+		for _, there := range []int64{0, 1, 255, 256, 300} {
+			s, d := memstore.New(), distributor()
+			_, err := s.Create(t.Context(), d)
+			require.NoError(t, err)
+			head := credit.Head{Hash: credit.Genesis(d)}
+			at := time.UnixMicro(1).UTC()
+			batch := func(n int64) store.Batch {
+				var b store.Batch
+				for i := range n {
+					b.Records = append(b.Records, credit.Record{Sequence: head.Sequence + i + 1, Kind: credit.KindGrant, Key: fmt.Sprintf("key %d", head.Sequence+i+1),
+						Hash: credit.Hash{1}, OccurredAt: at, RecordedAt: at})
+				}
+				return b
+			}
+			write := func(b store.Batch) {
+				require.NoError(t, s.Append(t.Context(), d.ID, head, b), name)
+				head = b.Head()
+			}
+			if there > 0 {
+				write(batch(there))
+			}
+			bad := batch(300)
+			for i := range bad.Records {
+				bad.Records[i].Hash = credit.Hash{2}
+			}
+			bad.Records[0].Key = "key 1 of the bad batch"
+			spoil(&bad.Records[299])
+			if there == 0 {
+				bad.Records[0].Key = "key 1"
+			}
+			require.Error(t, s.Append(t.Context(), d.ID, head, bad), name)
+			write(batch(2))
+			last, err := s.Records(t.Context(), d.ID, credit.RecordQuery{NewestFirst: true, Limit: 1})
+			require.NoError(t, err)
+			require.Equal(t, head.Sequence, last[0].Sequence)
+			require.Equal(t, head.Hash, last[0].Hash, "%s: what was rejected after record %d is still there", name, there)
+		}
+	}
+}

@@ -18,13 +18,13 @@ import (
 // why calls got no answer from a rule.
 func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts int, err error) {
 	asked := readSet(calls)
-	backoff := newBackoff()
-	verified := false // the state must come from the store
+	var backoff retry.Backoff // made by the first wait
+	verified := false         // the state must come from the store
 	for moved := 0; ; {
 		attempts++
 		state, loaded, err := l.state(ctx, asked, verified)
 		if err != nil {
-			if outcomeOf(err) == outcomeRetry && wait(ctx, backoff) {
+			if outcomeOf(err) == outcomeRetry && wait(ctx, &backoff) {
 				continue
 			}
 			if ctx.Err() != nil && outcomeOf(err) != outcomeRejected {
@@ -45,7 +45,7 @@ func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts i
 		if err != nil && outcomeOf(err) == outcomeUnknown {
 			l.log(slog.LevelWarn, "credit: the answer to a commit was lost", "sequence", p.expected.Sequence+1)
 			l.memory.forget()
-			err = l.find(ctx, p, backoff, err)
+			err = l.find(ctx, p, &backoff, err)
 		}
 		if err == nil {
 			l.memory.learn(p.batch.Head(), true, p.batch.Added, p.batch.Changed)
@@ -56,13 +56,13 @@ func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts i
 		switch outcomeOf(err) {
 		case outcomeMoved:
 			// Somebody else wrote: the first time, go on at once.
-			if moved++; moved == 1 || wait(ctx, backoff) {
+			if moved++; moved == 1 || wait(ctx, &backoff) {
 				continue
 			}
 			err = Retry(fmt.Errorf("credit: others kept writing to ledger %s: %w", l.distributor.ID, err))
 		case outcomeRetry:
 			l.memory.forget()
-			if wait(ctx, backoff) {
+			if wait(ctx, &backoff) {
 				continue
 			}
 		case outcomeRejected:
@@ -113,7 +113,7 @@ func (l *Ledger) state(ctx context.Context, asked credit.ReadSet, verified bool)
 // The record at the wanted sequence tells, once there is one. As long as there
 // is none, the first attempt may still be on its way; so the same batch is sent
 // again, which excludes the first attempt as it excludes this one.
-func (l *Ledger) find(ctx context.Context, p plan, backoff retry.Backoff, cause error) error {
+func (l *Ledger) find(ctx context.Context, p plan, backoff *retry.Backoff, cause error) error {
 	wanted := p.batch.Records[0]
 	excluded := false
 	for {
@@ -168,8 +168,11 @@ func newBackoff() retry.Backoff {
 }
 
 // wait is false if the time is over before the wait is.
-func wait(ctx context.Context, b retry.Backoff) bool {
-	pause, _ := b.Next()
+func wait(ctx context.Context, b *retry.Backoff) bool {
+	if *b == nil {
+		*b = newBackoff()
+	}
+	pause, _ := (*b).Next()
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {

@@ -24,8 +24,12 @@ import (
 type call struct {
 	commands []credit.Command // prepared
 	stamps   []credit.Stamp
-	asked    credit.ReadSet
-	options  credit.BulkOptions
+	one      struct { // room for a single command
+		commands [1]credit.Command
+		stamps   [1]credit.Stamp
+	}
+	asked   credit.ReadSet
+	options credit.BulkOptions
 
 	// The answer, to be read once done is closed.
 	outcomes []credit.Outcome
@@ -41,7 +45,10 @@ func (c *call) answer(outcomes []credit.Outcome, err error) {
 // newCall takes the commands over, so that nothing of the caller's is looked at
 // later, and gives each its ids, which every attempt to commit it will use.
 func (l *Ledger) newCall(commands []credit.Command, o credit.BulkOptions) *call {
-	c := &call{commands: make([]credit.Command, len(commands)), stamps: make([]credit.Stamp, len(commands)), options: o, done: make(chan struct{})}
+	c := &call{options: o, done: make(chan struct{})}
+	if c.commands, c.stamps = c.one.commands[:], c.one.stamps[:]; len(commands) > 1 {
+		c.commands, c.stamps = make([]credit.Command, len(commands)), make([]credit.Stamp, len(commands))
+	}
 	for i, command := range commands {
 		c.commands[i] = credit.Prepare(command)
 		c.stamps[i] = credit.Stamp{RecordID: l.options.NewID()}
@@ -55,6 +62,15 @@ func (l *Ledger) newCall(commands []credit.Command, o credit.BulkOptions) *call 
 		}
 	}
 	return c
+}
+
+// commands counts those of the calls.
+func commands(calls []*call) int {
+	n := 0
+	for _, c := range calls {
+		n += len(c.commands)
+	}
+	return n
 }
 
 // queue holds the calls that no leader has taken.
@@ -128,11 +144,14 @@ func (l *Ledger) submit(ctx context.Context, c *call) ([]credit.Outcome, error) 
 				return c.outcomes, c.err
 			default:
 			}
-			// Those who were just answered are about to call again. Unless they get to
-			// queue first, batches alternate between one call and all the others.
-			runtime.Gosched()
+			if l.crowded {
+				// Those who were just answered are about to call again. Unless they get to
+				// queue first, batches alternate between one call and all the others.
+				runtime.Gosched()
+			}
 			batch := l.queue.take(l.options.MaxBatch)
-			if ctx.Done() == nil || l.joined {
+			l.crowded = len(batch) > 1
+			if ctx.Done() == nil || l.joined || l.immediate {
 				l.run(ctx, batch)
 			} else {
 				// In a goroutine of its own, so that this caller can leave, too.
@@ -174,8 +193,8 @@ func (l *Ledger) run(leader context.Context, batch []*call) {
 				}
 			}
 		}
+		report.Commands = commands(batch)
 		for _, c := range batch {
-			report.Commands += len(c.commands)
 			close(c.done)
 		}
 		l.written.fire()
@@ -183,8 +202,10 @@ func (l *Ledger) run(leader context.Context, batch []*call) {
 		if !finished {
 			l.log(slog.LevelError, "credit: commit panicked")
 		}
-		report.Duration = time.Since(start)
-		l.hook(report)
+		if l.options.OnCommit != nil {
+			report.Duration = time.Since(start)
+			l.hook(report)
+		}
 	}()
 	// No caller's context, not even its values: a caller that leaves must not end
 	// the commit of the others. In a caller's transaction there are no others, and
@@ -192,16 +213,13 @@ func (l *Ledger) run(leader context.Context, batch []*call) {
 	if !l.joined {
 		leader = context.Background()
 	}
-	ctx, cancel := context.WithTimeout(leader, l.options.CommitTimeout)
-	defer cancel()
+	ctx := &timeout{parent: leader, end: start.Add(l.options.CommitTimeout)}
+	defer ctx.release()
 	report.Records, report.Attempts, report.Err = l.commit(ctx, batch)
 	finished = true
 }
 
 func (l *Ledger) hook(report Commit) {
-	if l.options.OnCommit == nil {
-		return
-	}
 	defer func() {
 		if p := recover(); p != nil {
 			l.log(slog.LevelError, "credit: OnCommit panicked")

@@ -39,20 +39,14 @@ func decide(state *credit.State, calls []*call, now time.Time) plan {
 					outcomes[j] = credit.Outcome{Err: credit.ErrNotApplied}
 				}
 			}
-		} else {
-			for _, o := range outcomes {
-				if o.Err == nil && !o.Receipt.Replayed {
-					p.batch.Records = append(p.batch.Records, o.Receipt.Record)
-				}
-			}
-			if on != state {
-				state.Join(on)
-			}
+		} else if on != state {
+			state.Join(on)
 		}
 		// A refused command may have a key that is known in truth, and a dry run
 		// appends nothing that would tell.
 		p.unverified = p.unverified || c.options.DryRun || refused && len(c.asked.Keys) > 0
 	}
+	p.batch.Records = state.Executed()
 	p.unverified = p.unverified || len(p.batch.Records) == 0
 	p.gather(state)
 	return p
@@ -71,8 +65,9 @@ func execute(on *credit.State, c *call, now time.Time) (outcomes []credit.Outcom
 
 // gather adds the resellers that the records touch, as they are after the last.
 func (p *plan) gather(state *credit.State) {
-	seen := make(map[uuid.UUID]bool, len(p.batch.Records))
-	for _, r := range p.batch.Records {
+	seen := map[uuid.UUID]bool{}
+	for i := range p.batch.Records {
+		r := &p.batch.Records[i]
 		if r.ResellerID == uuid.Nil || seen[r.ResellerID] {
 			continue
 		}

@@ -24,13 +24,17 @@ type Ledger struct {
 	queue queue
 	// token is held by whoever commits a batch.
 	token chan struct{}
-	// memory is what the token's holder knows of the ledger.
-	memory memory
+	// memory is what the token's holder knows of the ledger, and crowded whether
+	// the last batch was of several callers.
+	memory  memory
+	crowded bool
 	// written fires after a batch was committed.
 	written signal
 	// joined: the store is inside a transaction of a caller's, who must not be let
 	// go while it is in use.
 	joined bool
+	// immediate: nobody needs to leave while the store is in use.
+	immediate bool
 }
 
 var _ credit.Ledger = (*Ledger)(nil)
@@ -68,7 +72,8 @@ func (l *Ledger) On(s Store) *Ledger {
 
 // newLedger returns an engine that remembers in m; nil is nothing.
 func newLedger(s Store, d credit.Distributor, o Options, m *Memory) *Ledger {
-	return &Ledger{distributor: d, store: s, options: o, token: make(chan struct{}, 1), memory: memory{of: m}}
+	i, ok := s.(Immediate)
+	return &Ledger{distributor: d, store: s, options: o, token: make(chan struct{}, 1), memory: memory{of: m}, immediate: ok && i.Immediate() == s}
 }
 
 // Distributor implements credit.Ledger.

@@ -72,6 +72,16 @@ type Store interface {
 	Latest(ctx context.Context, ledger uuid.UUID, resellers []uuid.UUID, kinds []credit.Kind, until int64) ([]credit.Record, error)
 }
 
+// Immediate is a [Store] that never waits, neither for a network nor for a disk,
+// because it is in the memory of the process: a caller has no reason to leave
+// while it works, which saves a goroutine for every batch.
+type Immediate interface {
+	Store
+	// Immediate returns the store itself. A store that embeds another one, and may
+	// well wait, inherits the method but does not equal what it returns.
+	Immediate() Store
+}
+
 // Batch is what one Append writes, never empty of records.
 type Batch struct {
 	// Records continue the expected head: their sequences follow it without a gap.
