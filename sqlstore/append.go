@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -105,6 +106,9 @@ func (s *Store) inTransaction(ctx context.Context, f func(executor) error) error
 		}
 		return nil
 	}
+	if begin := s.dialect.begin(); begin != "" {
+		return s.inServerTransaction(ctx, begin, f)
+	}
 	conn, err := s.db.Connx(ctx)
 	if err != nil {
 		return s.certain(ctx, err)
@@ -127,6 +131,42 @@ func (s *Store) inTransaction(ctx context.Context, f func(executor) error) error
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 		return s.uncertain(fmt.Errorf("commit: %w", err))
 	}
+	return nil
+}
+
+// inServerTransaction does without sql.Tx, whose commit does not end with the
+// context: a server that hangs would hold everybody who waits for the ledger.
+func (s *Store) inServerTransaction(ctx context.Context, begin string, f func(executor) error) error {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return s.certain(ctx, err)
+	}
+	ended := false
+	defer func() {
+		if !ended {
+			// An open transaction, with its locks, must not get back into the pool.
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+		}
+		_ = conn.Close() // it has ended
+	}()
+	if _, err = conn.ExecContext(ctx, begin); err == nil {
+		err = f(conn)
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		// Always: a lock time-out leaves the transaction open.
+		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_, rollbackErr := conn.ExecContext(brief, "ROLLBACK")
+		ended = rollbackErr == nil
+		return s.certain(ctx, err)
+	}
+	if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
+		return s.uncertain(fmt.Errorf("commit: %w", err))
+	}
+	ended = true
 	return nil
 }
 
@@ -160,6 +200,7 @@ func (s *Store) uncertain(err error) error {
 
 // explained adds what to do, where that is known.
 func (s *Store) explained(err error) error {
+	err = s.dialect.advised(err)
 	if s.dialect.unmigrated(err) {
 		return fmt.Errorf("sqlstore: the tables %s… are missing or of another version, run Migrate: %w", s.prefix, err)
 	}

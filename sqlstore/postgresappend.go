@@ -28,13 +28,13 @@ func (d postgres) append(ctx context.Context, s *Store, ledger uuid.UUID, expect
 	}
 	if s.tx != nil {
 		if err := d.compareAndAppend(ctx, s.tx, text, args); err != nil {
-			return s.certain(ctx, what(d.advised(err)))
+			return s.certain(ctx, what(err))
 		}
 		return nil
 	}
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
-		return s.certain(ctx, what(d.advised(err)))
+		return s.certain(ctx, what(err))
 	}
 	defer func() { _ = conn.Close() }() // back into the pool
 	switch err = d.compareAndAppend(ctx, conn, text, args); {
@@ -46,11 +46,11 @@ func (d postgres) append(ctx context.Context, s *Store, ledger uuid.UUID, expect
 		return err
 	case d.settled(err):
 		if d.class(err) == failed {
-			return store.Reject(s.explained(what(d.advised(err))))
+			return store.Reject(s.explained(what(err)))
 		}
-		return store.Retry(s.explained(what(d.advised(err))))
+		return store.Retry(s.explained(what(err)))
 	}
-	return s.explained(what(d.advised(err)))
+	return s.explained(what(err))
 }
 
 // settled tells whether the error is the server's word that it took the

@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/uuid"
+
+	"github.com/resellerkit/credit"
 	"github.com/resellerkit/credit/store"
 )
 
@@ -84,20 +87,9 @@ func (s *Store) base() executor {
 }
 
 // lock holds the ledger for the rest of the caller's transaction, so that what is
-// then read is current and stays so.
-func (s *Store) lock(ctx context.Context, ledger any) error {
-	stmt, err := s.statement(ctx, "lock the ledger", 1, func() string { return s.dialect.lock(s.prefix) })
-	if err != nil {
-		return err
-	}
-	rows, err := stmt.on(ctx, s.tx).QueryContext(ctx, ledger)
-	if err != nil {
-		return fmt.Errorf("lock the ledger: %w", err)
-	}
-	defer func() { _ = rows.Close() }() // the second time does nothing
-	for rows.Next() {
-	}
-	return errors.Join(rows.Err(), rows.Close())
+// then read is current and stays so. It returns nil for one that is not there.
+func (s *Store) lock(ctx context.Context, ledger uuid.UUID) (*credit.Distributor, error) {
+	return s.readDistributor(ctx, "lock the ledger", ledger, func() string { return s.dialect.lock(s.prefix) })
 }
 
 // savepoint runs f in the caller's transaction, which is as before if it fails.
