@@ -178,6 +178,9 @@ func recordedOperations() []operation {
 		plain(credit.Close{}, 2, "", ""), plain(credit.RepossessAll{}, 2, "", ""), plain(credit.Close{}, 2, "", "closed"),
 		plain(credit.Usage{}, 2, "999999999999.999999", ""), plain(credit.Usage{}, 2, "999999999999.999999", ""),
 		plain(credit.NewReseller{ExternalID: "ﬁ", Name: "again"}, 0, "", ""))
+	for _, id := range []string{"PO-1", "po-1", "po-1 "} {
+		ops = append(ops, plain(credit.NewReseller{ExternalID: id, Name: id}, 0, "", "key "+id))
+	}
 	items := []operation{plain(credit.Grant{}, 0, "0.5", "bulk"), plain(credit.Allocation{}, 3, "0.25", ""), plain(credit.Grant{}, 0, "0.50", "bulk")}
 	refused := append(items[:2:2], plain(credit.Allocation{}, 3, "999999999999", ""))
 	for _, o := range []credit.BulkOptions{{DryRun: true}, {DryRun: true, AllOrNothing: true}, {AllOrNothing: true}, {}} {
