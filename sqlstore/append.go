@@ -167,6 +167,11 @@ func (s *Store) inServerTransaction(ctx context.Context, begin string, f func(ex
 		return s.uncertain(fmt.Errorf("commit: %w", err))
 	}
 	ended = true
+	if err := ctx.Err(); err != nil {
+		// A commit that waits for a standby of PostgreSQL and is cancelled answers
+		// success, although no standby has it.
+		return s.explained(fmt.Errorf("commit: %w", err))
+	}
 	return nil
 }
 
@@ -178,7 +183,7 @@ func (s *Store) certain(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrNoLedger):
 		return err
-	case s.tx != nil:
+	case s.callers():
 		return store.Reject(s.explained(&TxError{Temporary: temporaryInTx(s.dialect, err), Err: err}))
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrTxDone):

@@ -62,19 +62,18 @@ var distributorColumns = ledgerColumns[:3]
 
 // distributor returns nil for a ledger that is not there.
 func (s *Store) distributor(ctx context.Context, ledger uuid.UUID) (*credit.Distributor, error) {
-	return s.readDistributor(ctx, "read the distributor", ledger, func() string {
-		return "SELECT " + columnsText("", distributorColumns) + " FROM " + s.prefix + "ledgers WHERE id = ?"
-	})
+	return s.readDistributor(ctx, "read the distributor",
+		"SELECT "+columnsText("", distributorColumns)+" FROM "+s.prefix+"ledgers WHERE id = ?", s.dialect.id(ledger))
 }
 
-func (s *Store) readDistributor(ctx context.Context, what string, ledger uuid.UUID, text func() string) (*credit.Distributor, error) {
+func (s *Store) readDistributor(ctx context.Context, what, text string, args ...any) (*credit.Distributor, error) {
 	var rows []struct {
 		ID       uuid.UUID `db:"id"`
 		Name     string    `db:"name"`
 		Currency string    `db:"currency"`
 	}
-	on := textRunner{s.base(), sqlx.Rebind(s.dialect.bind(), text())}
-	if err := selectAll(ctx, on, &rows, s.dialect.id(ledger)); err != nil {
+	on := textRunner{s.base(), sqlx.Rebind(s.dialect.bind(), text)}
+	if err := selectAll(ctx, on, &rows, args...); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	if len(rows) == 0 {

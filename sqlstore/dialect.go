@@ -49,9 +49,9 @@ type Dialect interface {
 	// empty for a database that finds it by itself.
 	using(index string) string
 
-	// lock holds the row of a ledger until the caller's transaction ends, with a
-	// statement that takes the ledger's id and returns its distributorColumns.
-	lock(prefix string) string
+	// lock is a statement that holds a ledger until the transaction ends, and returns
+	// its distributorColumns, and the statement's parameters.
+	lock(prefix string, ledger uuid.UUID) (text string, args []any)
 
 	// load reads the head and what is asked for in one snapshot; in the caller's
 	// transaction the ledger is locked.

@@ -67,8 +67,8 @@ func (mysql) begin() string { return "START TRANSACTION" }
 
 func (mysql) using(string) string { return "" }
 
-func (mysql) lock(prefix string) string {
-	return "SELECT " + columnsText("", distributorColumns) + " FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE"
+func (d mysql) lock(prefix string, ledger uuid.UUID) (text string, args []any) {
+	return "SELECT " + columnsText("", distributorColumns) + " FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE", []any{d.id(ledger)}
 }
 
 func (mysql) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {

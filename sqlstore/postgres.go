@@ -65,12 +65,14 @@ func (postgres) beyond(oldestFirst bool, boundAt int64, id any) (condition strin
 
 func (postgres) prepares() bool { return false }
 
-func (postgres) begin() string { return "START TRANSACTION" }
+func (postgres) begin() string { return "START TRANSACTION ISOLATION LEVEL READ COMMITTED" }
 
 func (postgres) using(string) string { return "" }
 
-func (postgres) lock(prefix string) string {
-	return "SELECT " + columnsText("", distributorColumns) + " FROM " + prefix + "ledgers WHERE id = ? FOR NO KEY UPDATE"
+// lock waits for its turn first; see pgTurn.
+func (d postgres) lock(prefix string, ledger uuid.UUID) (text string, args []any) {
+	return "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(CAST(? AS bigint)))" +
+		" SELECT " + columnsText("l", distributorColumns) + " FROM " + prefix + "ledgers AS l CROSS JOIN turn WHERE l.id = ? FOR NO KEY UPDATE OF l", []any{pgTurn(ledger), d.id(ledger)}
 }
 
 // check looks at one connection, because a pool's connections have the settings

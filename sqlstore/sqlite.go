@@ -74,8 +74,8 @@ func (sqlite) using(index string) string { return " INDEXED BY " + index }
 
 // lock writes, so that the transaction has the lock of the writer; nothing else
 // is a lock here.
-func (sqlite) lock(prefix string) string {
-	return "UPDATE " + prefix + "ledgers SET sequence = sequence WHERE id = ? RETURNING " + columnsText("", distributorColumns)
+func (d sqlite) lock(prefix string, ledger uuid.UUID) (text string, args []any) {
+	return "UPDATE " + prefix + "ledgers SET sequence = sequence WHERE id = ? RETURNING " + columnsText("", distributorColumns), []any{d.id(ledger)}
 }
 
 func (sqlite) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {

@@ -31,7 +31,7 @@ import (
 // as the pool is open: make one for each pool and keep it.
 type Store struct {
 	db         *sqlx.DB
-	tx         Tx // nil unless made by WithTx
+	tx         Tx // nil unless made by WithTx or Hold
 	dialect    Dialect
 	prefix     string // of every table in a statement, with the schema before it
 	names      string // the prefix alone
@@ -39,7 +39,10 @@ type Store struct {
 	statements *statementCache
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store  = (*Store)(nil)
+	_ store.Holder = (*Store)(nil)
+)
 
 // Option changes how [New] makes a store.
 type Option func(*Store) error

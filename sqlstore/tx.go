@@ -89,7 +89,38 @@ func (s *Store) base() executor {
 // lock holds the ledger for the rest of the caller's transaction, so that what is
 // then read is current and stays so. It returns nil for one that is not there.
 func (s *Store) lock(ctx context.Context, ledger uuid.UUID) (*credit.Distributor, error) {
-	return s.readDistributor(ctx, "lock the ledger", ledger, func() string { return s.dialect.lock(s.prefix) })
+	text, args := s.dialect.lock(s.prefix, ledger)
+	return s.readDistributor(ctx, "lock the ledger", text, args...)
+}
+
+// heldTx is a transaction of the store's own, in which a ledger is held.
+type heldTx struct{ executor }
+
+func (heldTx) Commit() error   { return nil }
+func (heldTx) Rollback() error { return nil }
+
+// Hold implements [store.Holder].
+func (s *Store) Hold(ctx context.Context, ledger uuid.UUID, f func(store.Store) error) error {
+	if s.tx != nil {
+		return f(s) // as the caller's transaction does
+	}
+	var failed error
+	err := s.inTransaction(ctx, func(tx executor) error {
+		inside := *s
+		inside.tx = heldTx{tx}
+		failed = f(&inside)
+		return failed
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
+// callers tells whether the store works in a transaction of the caller's.
+func (s *Store) callers() bool {
+	_, held := s.tx.(heldTx)
+	return s.tx != nil && !held
 }
 
 // savepoint runs f in the caller's transaction, which is as before if it fails.
