@@ -76,7 +76,7 @@ func TestRulesAreThoseOfThePort(t *testing.T) {
 	}
 	require.NotContains(t, text, fmt.Sprintf(" %d. ", len(rules)), "every rule of the port is here")
 	methods := strings.Join(strings.Fields(strings.ReplaceAll(string(source), "//", " ")), " ")
-	for _, sentence := range []string{createSays, loadSays, resellersSays, recordsSays} {
+	for _, sentence := range []string{createSays, loadSays, resellersSays, recordsSays, holdSays} {
 		require.Contains(t, methods, sentence)
 	}
 }
