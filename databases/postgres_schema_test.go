@@ -330,7 +330,7 @@ func TestPostgresPlans(t *testing.T) {
 	b.write(t, s, credit.Usage{ResellerID: first, Amount: decimal.New(1, 0)}, credit.NewReseller{Name: "n", ExternalID: "n", Key: "n"})
 	for _, reverse := range []bool{false, true} {
 		for _, after := range []store.ResellerPosition{{}, {BoundAt: b.now, ID: first}} {
-			_, err := s.Resellers(t.Context(), b.ID, credit.ResellerQuery{OldestFirst: reverse, Statuses: []credit.Status{credit.StatusActive, credit.StatusFrozen}, Limit: 10}, after)
+			_, err := s.Resellers(t.Context(), b.ID, credit.ResellerQuery{Order: bound(reverse), Statuses: []credit.Status{credit.StatusActive, credit.StatusFrozen}, Limit: 10}, after)
 			require.NoError(t, err)
 		}
 		for _, reseller := range []uuid.UUID{{}, first} {
