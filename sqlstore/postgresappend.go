@@ -203,7 +203,7 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 // another version of the row, and whoever waits for the one before has to come in
 // time for the next.
 func pgTurn(ledger uuid.UUID) int64 {
-	return int64(binary.BigEndian.Uint64(ledger[:8]) ^ binary.BigEndian.Uint64(ledger[8:])) //nolint:gosec // all 64 bits
+	return int64(binary.BigEndian.Uint64(ledger[:8]) ^ binary.BigEndian.Uint64(ledger[8:]))
 }
 
 func (d postgres) resellerValues(of []credit.Reseller) func(args []any, i int) ([]any, error) {

@@ -42,11 +42,11 @@ var holdClauses = []clause{
 		s, holder, b := h.held(t)
 		failed := errors.New("no")
 		expected, batch := b.head, b.draft(credit.Grant{Amount: units(1), Key: "k"}, credit.NewReseller{ExternalID: "new", Name: "N"})
-		for _, append := range []bool{false, true} {
+		for _, writes := range []bool{false, true} {
 			require.Equal(t, failed, holder.Hold(t.Context(), b.distributor.ID, func(inside store.Store) error {
 				_, err := inside.Load(t.Context(), b.distributor.ID, credit.ReadSet{})
 				require.NoError(t, err)
-				if append {
+				if writes {
 					require.NoError(t, inside.Append(t.Context(), b.distributor.ID, expected, copyOf(batch)))
 				}
 				return failed
