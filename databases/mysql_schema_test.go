@@ -209,7 +209,7 @@ func TestMySQLQueriesUseAnIndex(t *testing.T) {
 			for _, statuses := range [][]credit.Status{{credit.StatusActive}, {credit.StatusActive, credit.StatusClosed, credit.StatusFrozen}} {
 				for _, after := range []store.ResellerPosition{{}, {BoundAt: resellers[size/2].BoundAt, ID: resellers[size/2].ID}} {
 					for _, limit := range []int{1, 101, 1001} {
-						_, err := s.Resellers(t.Context(), b.ID, credit.ResellerQuery{Statuses: statuses, OldestFirst: oldest, Limit: limit}, after)
+						_, err := s.Resellers(t.Context(), b.ID, credit.ResellerQuery{Statuses: statuses, Order: bound(oldest), Limit: limit}, after)
 						require.NoError(t, err)
 					}
 				}
@@ -256,6 +256,14 @@ func TestMySQLQueriesUseAnIndex(t *testing.T) {
 	look("without statistics", 3, 40, 500)
 	in("ANALYZE TABLE credit_ledgers, credit_resellers, credit_records")
 	look("with statistics", 1, 40, 500)
+}
+
+// bound is the order of resellers by when they were bound.
+func bound(oldestFirst bool) credit.Order {
+	if oldestFirst {
+		return credit.OrderOldest
+	}
+	return credit.OrderNewest
 }
 
 // plan returns the rows of EXPLAIN.

@@ -3,7 +3,6 @@ package databases_test
 import (
 	"database/sql"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,8 +20,6 @@ import (
 	"github.com/resellerkit/credit/store"
 	"github.com/resellerkit/credit/store/storetest"
 )
-
-func TestMain(m *testing.M) { os.Exit(server.Main(m)) }
 
 // mysqlServers are the two ways in which MariaDB treats a snapshot, and
 // mysqlLevels the isolations that a pool may have.

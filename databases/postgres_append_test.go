@@ -337,7 +337,7 @@ func TestPostgresLostAnswer(t *testing.T) {
 			continue
 		}
 		t.Run(way.name, func(t *testing.T) {
-			proxy := newLossyProxy(t, direct.dsn)
+			proxy := newLossyProxy(t, direct.dsn, "needle") // what is only in the record that is appended
 			p := way.connect(t, proxy.dsn)
 			p.stores.Store(direct.stores.Add(1))
 			s := p.open(t)
@@ -365,16 +365,16 @@ func TestPostgresLostAnswer(t *testing.T) {
 
 // lossyProxy stands between a driver and a server and can lose an answer.
 type lossyProxy struct {
-	dsn  string
-	wait atomic.Pointer[func()] // before the connection is cut
-	lost atomic.Int32
+	dsn, needle string
+	wait        atomic.Pointer[func()] // before the connection is cut
+	lost        atomic.Int32
 }
 
-// lose has the next connection that sends an append get no answer: it is cut when
+// lose has the next connection that sends the needle get no answer: it is cut when
 // wait returns.
 func (l *lossyProxy) lose(wait func()) { l.wait.Store(&wait) }
 
-func newLossyProxy(t testing.TB, dsn string) *lossyProxy {
+func newLossyProxy(t testing.TB, dsn, needle string) *lossyProxy {
 	t.Helper()
 	address, err := url.Parse(dsn)
 	require.NoError(t, err)
@@ -382,7 +382,7 @@ func newLossyProxy(t testing.TB, dsn string) *lossyProxy {
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	address.Host = listener.Addr().String()
-	l := &lossyProxy{dsn: address.String()}
+	l := &lossyProxy{dsn: address.String(), needle: needle}
 	var all sync.WaitGroup
 	t.Cleanup(func() { _ = listener.Close(); all.Wait() })
 	all.Go(func() {
@@ -418,8 +418,7 @@ func newLossyProxy(t testing.TB, dsn string) *lossyProxy {
 					if err != nil {
 						return
 					}
-					// What is only in the record that is appended.
-					if wait := l.wait.Load(); wait != nil && bytes.Contains(buffer[:n], []byte("needle")) && l.wait.CompareAndSwap(wait, nil) {
+					if wait := l.wait.Load(); wait != nil && bytes.Contains(buffer[:n], []byte(l.needle)) && l.wait.CompareAndSwap(wait, nil) {
 						muted.Store(true)
 						l.lost.Add(1)
 						_, _ = backend.Write(buffer[:n])

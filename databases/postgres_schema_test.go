@@ -4,10 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,6 +121,83 @@ func TestPostgresPooler(t *testing.T) {
 				require.ErrorContains(t, err, "default_query_exec_mode=exec")
 				require.ErrorContains(t, err, "binary_parameters=yes")
 			}
+		})
+	}
+}
+
+// switching is a driver whose new connections have one mode, and later another.
+type switching struct {
+	driver.Connector
+	later  driver.Connector
+	turned atomic.Bool
+}
+
+func (s *switching) Connect(ctx context.Context) (driver.Conn, error) {
+	if s.turned.Load() {
+		return s.later.Connect(ctx)
+	}
+	return s.Connector.Connect(ctx)
+}
+
+// Whichever method meets the pooler first, its error names the setting.
+func TestPostgresPoolerIsNamedByEveryMethod(t *testing.T) {
+	plain := server.Start(t, server.PgBouncer)
+	connector := func(mode pgx.QueryExecMode) driver.Connector {
+		config, err := pgx.ParseConfig(plain)
+		require.NoError(t, err)
+		config.DefaultQueryExecMode = mode
+		return stdlib.GetConnector(*config)
+	}
+	modes := &switching{Connector: connector(pgx.QueryExecModeExec), later: connector(pgx.QueryExecModeCacheStatement)}
+	db := sqlx.NewDb(sql.OpenDB(modes), "pgx")
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	db.SetMaxIdleConns(-1) // each call meets the connection of a server that another one has used
+	s, err := sqlstore.New(db, sqlstore.Postgres)
+	require.NoError(t, err)
+	require.NoError(t, s.Migrate(t.Context()))
+	b, first, _ := newPgBook(t, s)
+	batch := b.draft(t, credit.Usage{ResellerID: first, Amount: decimal.New(1, 0)})
+	inside := func(f func(s store.Store) error) error {
+		tx, err := db.BeginTxx(t.Context(), nil)
+		require.NoError(t, err)
+		defer func() { _ = tx.Rollback() }()
+		return f(s.WithTx(tx))
+	}
+	create := func(s store.Store) error { _, err := s.Create(t.Context(), acme()); return err }
+	load := func(s store.Store) error { _, err := s.Load(t.Context(), b.ID, credit.ReadSet{}); return err }
+	appended := func(s store.Store) error { return s.Append(t.Context(), b.ID, credit.Head{}, batch) }
+	modes.turned.Store(true)
+	for _, method := range []struct {
+		name string
+		call func() error
+	}{
+		{"New", func() error { _, err := sqlstore.New(db, sqlstore.Postgres); return err }},
+		{"Migrate", func() error { return s.Migrate(t.Context()) }},
+		{"Status", func() error { _, err := s.Status(t.Context()); return err }},
+		{"Create", func() error { return create(s) }},
+		{"Load", func() error { return load(s) }},
+		{"Append", func() error { return appended(s) }},
+		{"Resellers", func() error {
+			_, err := s.Resellers(t.Context(), b.ID, credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive}, Limit: 1}, store.ResellerPosition{})
+			return err
+		}},
+		{"Records", func() error { _, err := s.Records(t.Context(), b.ID, credit.RecordQuery{Limit: 1}); return err }},
+		{"Create in the caller's transaction", func() error { return inside(create) }},
+		{"Load in the caller's transaction", func() error { return inside(load) }},
+		{"Append in the caller's transaction", func() error { return inside(appended) }},
+	} {
+		t.Run(method.name, func(t *testing.T) {
+			for range 10 {
+				err := method.call()
+				if err == nil || errors.Is(err, store.ErrMoved) {
+					continue // this was the first to prepare it
+				}
+				require.ErrorContains(t, err, "pooler in transaction mode")
+				require.ErrorContains(t, err, "default_query_exec_mode=exec")
+				require.False(t, store.Retryable(err), "it would fail again: %v", err)
+				return
+			}
+			require.Fail(t, "the pooler did no harm")
 		})
 	}
 }
@@ -251,7 +330,7 @@ func TestPostgresPlans(t *testing.T) {
 	b.write(t, s, credit.Usage{ResellerID: first, Amount: decimal.New(1, 0)}, credit.NewReseller{Name: "n", ExternalID: "n", Key: "n"})
 	for _, reverse := range []bool{false, true} {
 		for _, after := range []store.ResellerPosition{{}, {BoundAt: b.now, ID: first}} {
-			_, err := s.Resellers(t.Context(), b.ID, credit.ResellerQuery{OldestFirst: reverse, Statuses: []credit.Status{credit.StatusActive, credit.StatusFrozen}, Limit: 10}, after)
+			_, err := s.Resellers(t.Context(), b.ID, credit.ResellerQuery{Order: bound(reverse), Statuses: []credit.Status{credit.StatusActive, credit.StatusFrozen}, Limit: 10}, after)
 			require.NoError(t, err)
 		}
 		for _, reseller := range []uuid.UUID{{}, first} {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -105,6 +106,9 @@ func (s *Store) inTransaction(ctx context.Context, f func(executor) error) error
 		}
 		return nil
 	}
+	if begin := s.dialect.begin(); begin != "" {
+		return s.inServerTransaction(ctx, begin, f)
+	}
 	conn, err := s.db.Connx(ctx)
 	if err != nil {
 		return s.certain(ctx, err)
@@ -130,6 +134,47 @@ func (s *Store) inTransaction(ctx context.Context, f func(executor) error) error
 	return nil
 }
 
+// inServerTransaction does without sql.Tx, whose commit does not end with the
+// context: a server that hangs would hold everybody who waits for the ledger.
+func (s *Store) inServerTransaction(ctx context.Context, begin string, f func(executor) error) error {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return s.certain(ctx, err)
+	}
+	ended := false
+	defer func() {
+		if !ended {
+			// An open transaction, with its locks, must not get back into the pool.
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+		}
+		_ = conn.Close() // it has ended
+	}()
+	if _, err = conn.ExecContext(ctx, begin); err == nil {
+		err = f(conn)
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		// Always: a lock time-out leaves the transaction open.
+		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_, rollbackErr := conn.ExecContext(brief, "ROLLBACK")
+		ended = rollbackErr == nil
+		return s.certain(ctx, err)
+	}
+	if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
+		return s.uncertain(fmt.Errorf("commit: %w", err))
+	}
+	ended = true
+	if err := ctx.Err(); err != nil {
+		// A commit that waits for a standby of PostgreSQL and is cancelled answers
+		// success, although no standby has it.
+		return s.explained(fmt.Errorf("commit: %w", err))
+	}
+	return nil
+}
+
 // certain marks an error from before the commit was sent: nothing was written.
 func (s *Store) certain(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
@@ -138,7 +183,7 @@ func (s *Store) certain(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrNoLedger):
 		return err
-	case s.tx != nil:
+	case s.callers():
 		return store.Reject(s.explained(&TxError{Temporary: temporaryInTx(s.dialect, err), Err: err}))
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrTxDone):
@@ -160,6 +205,7 @@ func (s *Store) uncertain(err error) error {
 
 // explained adds what to do, where that is known.
 func (s *Store) explained(err error) error {
+	err = s.dialect.advised(err)
 	if s.dialect.unmigrated(err) {
 		return fmt.Errorf("sqlstore: the tables %s… are missing or of another version, run Migrate: %w", s.prefix, err)
 	}

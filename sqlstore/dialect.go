@@ -32,6 +32,9 @@ type Dialect interface {
 	// prepares tells whether statements are prepared and kept. Through a pooler, or
 	// on a cluster, a prepared statement does harm.
 	prepares() bool
+	// begin is the statement that begins a transaction which ends with its context;
+	// empty if there is no server that can hang, so that an [sql.Tx] does.
+	begin() string
 	// id is how an id is passed to the driver.
 	id(uuid.UUID) any
 	// snapshot is the sort of transaction that reads one consistent state.
@@ -46,9 +49,9 @@ type Dialect interface {
 	// empty for a database that finds it by itself.
 	using(index string) string
 
-	// lock holds the row of a ledger until the caller's transaction ends, with a
-	// statement that takes the ledger's id.
-	lock(prefix string) string
+	// lock is a statement that holds a ledger until the transaction ends, and returns
+	// its distributorColumns, and the statement's parameters.
+	lock(prefix string, ledger uuid.UUID) (text string, args []any)
 
 	// load reads the head and what is asked for in one snapshot; in the caller's
 	// transaction the ledger is locked.
@@ -59,6 +62,8 @@ type Dialect interface {
 	// class says what an error of the driver means. A context error and
 	// [driver.ErrBadConn] are not asked for.
 	class(err error) class
+	// advised adds what to do to an error whose text does not tell.
+	advised(err error) error
 	// unmigrated tells whether the error is a table or a column that is missing.
 	unmigrated(err error) bool
 }

@@ -16,7 +16,7 @@ import (
 func (s *Store) Load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
 	var err error
 	if s.tx != nil {
-		err = s.lock(ctx, s.dialect.id(ledger))
+		_, err = s.lock(ctx, ledger)
 	}
 	var found credit.Snapshot
 	if err == nil {

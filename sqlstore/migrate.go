@@ -61,7 +61,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 			}
 		}
 		if applied == before || applied == 0 {
-			return fmt.Errorf("sqlstore: migrate: %w", err)
+			return fmt.Errorf("sqlstore: migrate: %w", s.dialect.advised(err))
 		}
 		before = applied
 	}
@@ -114,7 +114,7 @@ func (s *Store) Status(ctx context.Context) ([]Migration, error) {
 			m.Applied, m.AppliedAt = found.IsApplied, found.Timestamp.UTC()
 		case errors.Is(err, database.ErrVersionNotFound), s.dialect.unmigrated(err): // pending
 		default:
-			return nil, fmt.Errorf("sqlstore: migration status: %w", err)
+			return nil, fmt.Errorf("sqlstore: migration status: %w", s.dialect.advised(err))
 		}
 	}
 	return all, nil
@@ -136,7 +136,7 @@ func (s *Store) Migrations() fs.FS {
 		must(err)
 		to, err := archive.Create(file.Name())
 		must(err)
-		_, err = to.Write([]byte(strings.NewReplacer(prefixMark, s.prefix, schemaMark, "").Replace(string(text))))
+		_, err = to.Write([]byte(strings.NewReplacer(prefixMark, s.names, schemaMark, s.schema).Replace(string(text))))
 		must(err)
 	}
 	must(archive.Close())

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -65,10 +63,12 @@ func (mysql) beyond(oldestFirst bool, boundAt int64, id any) (condition string, 
 
 func (mysql) prepares() bool { return false }
 
+func (mysql) begin() string { return "START TRANSACTION" }
+
 func (mysql) using(string) string { return "" }
 
-func (mysql) lock(prefix string) string {
-	return "SELECT sequence FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE"
+func (d mysql) lock(prefix string, ledger uuid.UUID) (text string, args []any) {
+	return "SELECT " + columnsText("", distributorColumns) + " FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE", []any{d.id(ledger)}
 }
 
 func (mysql) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
@@ -85,7 +85,7 @@ func (d mysql) append(ctx context.Context, s *Store, ledger uuid.UUID, expected 
 	if err != nil {
 		return s.certain(ctx, fmt.Errorf("append to ledger %s: %w", ledger, err))
 	}
-	return d.inTransaction(ctx, s, func(tx executor) error {
+	return s.inTransaction(ctx, func(tx executor) error {
 		if err := p.run(ctx, tx); err != nil {
 			return fmt.Errorf("append to ledger %s: %w", ledger, err)
 		}
@@ -340,46 +340,6 @@ func mysqlChange(prefix string, rows int) string {
 		" STRAIGHT_JOIN " + prefix + "resellers r ON r.id = v.id SET " + strings.Join(set, ", ") + " WHERE r.ledger = ?" + mysqlGuard
 }
 
-// inTransaction runs f in a transaction and commits it. Every error is one of the
-// port's. It does without sql.Tx, whose commit does not end with the context:
-// a server that hangs would hold everybody who waits for the ledger.
-func (d mysql) inTransaction(ctx context.Context, s *Store, f func(tx executor) error) error {
-	if s.tx != nil {
-		return s.inTransaction(ctx, f)
-	}
-	conn, err := s.db.Conn(ctx)
-	if err != nil {
-		return s.certain(ctx, err)
-	}
-	ended := false
-	defer func() {
-		if !ended {
-			// An open transaction, with its locks, must not get back into the pool.
-			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
-		}
-		_ = conn.Close() // it has ended
-	}()
-	if _, err = conn.ExecContext(ctx, "START TRANSACTION"); err == nil {
-		err = f(conn)
-	}
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		// Always: a lock time-out leaves the transaction open.
-		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_, rollbackErr := conn.ExecContext(brief, "ROLLBACK")
-		ended = rollbackErr == nil
-		return s.certain(ctx, err)
-	}
-	if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
-		return s.uncertain(fmt.Errorf("commit: %w", err))
-	}
-	ended = true
-	return nil
-}
-
 // mysqlDuplicate is the number of "duplicate entry".
 const mysqlDuplicate = 1062
 
@@ -468,6 +428,8 @@ func mysqlNumbers(err error) []int {
 }
 
 func mysqlIs(err error, number int) bool { return slices.Contains(mysqlNumbers(err), number) }
+
+func (mysql) advised(err error) error { return err }
 
 // unmigrated: no such table, or no such column.
 func (mysql) unmigrated(err error) bool { return mysqlIs(err, 1146) || mysqlIs(err, 1054) }

@@ -28,7 +28,8 @@ import (
 // Through PgBouncer in transaction mode, pgx needs
 // default_query_exec_mode=exec or cache_describe in its data source name (or
 // prepared statements allowed in PgBouncer 1.21 and newer), and lib/pq needs
-// binary_parameters=yes.
+// binary_parameters=yes. There the search path is to be set for the role or the
+// database, or not to be used: see [WithSchema].
 var Postgres Dialect = postgres{}
 
 type postgres struct{}
@@ -64,22 +65,19 @@ func (postgres) beyond(oldestFirst bool, boundAt int64, id any) (condition strin
 
 func (postgres) prepares() bool { return false }
 
+func (postgres) begin() string { return "START TRANSACTION ISOLATION LEVEL READ COMMITTED" }
+
 func (postgres) using(string) string { return "" }
 
-func (postgres) lock(prefix string) string {
-	return "SELECT sequence FROM " + prefix + "ledgers WHERE id = ? FOR NO KEY UPDATE"
+// lock waits for its turn first; see pgTurn.
+func (d postgres) lock(prefix string, ledger uuid.UUID) (text string, args []any) {
+	return "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(CAST(? AS bigint)))" +
+		" SELECT " + columnsText("l", distributorColumns) + " FROM " + prefix + "ledgers AS l CROSS JOIN turn WHERE l.id = ? FOR NO KEY UPDATE OF l", []any{pgTurn(ledger), d.id(ledger)}
 }
 
 // check looks at one connection, because a pool's connections have the settings
 // of its data source name in common.
-func (d postgres) check(ctx context.Context, db *sqlx.DB) error {
-	if err := checkPostgres(ctx, db); err != nil {
-		return d.advised(err)
-	}
-	return nil
-}
-
-func checkPostgres(ctx context.Context, db *sqlx.DB) error {
+func (postgres) check(ctx context.Context, db *sqlx.DB) error {
 	conn, err := db.Connx(ctx)
 	if err != nil {
 		return fmt.Errorf("get a connection to check: %w", err)
@@ -195,7 +193,6 @@ func sqlState(err error) string {
 	return ""
 }
 
-// advised adds what to do to errors whose text does not tell.
 func (postgres) advised(err error) error {
 	switch sqlState(err) {
 	case "42P05", "26000": // duplicate_prepared_statement, invalid_sql_statement_name

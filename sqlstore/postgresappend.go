@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -28,13 +29,13 @@ func (d postgres) append(ctx context.Context, s *Store, ledger uuid.UUID, expect
 	}
 	if s.tx != nil {
 		if err := d.compareAndAppend(ctx, s.tx, text, args); err != nil {
-			return s.certain(ctx, what(d.advised(err)))
+			return s.certain(ctx, what(err))
 		}
 		return nil
 	}
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
-		return s.certain(ctx, what(d.advised(err)))
+		return s.certain(ctx, what(err))
 	}
 	defer func() { _ = conn.Close() }() // back into the pool
 	switch err = d.compareAndAppend(ctx, conn, text, args); {
@@ -46,11 +47,11 @@ func (d postgres) append(ctx context.Context, s *Store, ledger uuid.UUID, expect
 		return err
 	case d.settled(err):
 		if d.class(err) == failed {
-			return store.Reject(s.explained(what(d.advised(err))))
+			return store.Reject(s.explained(what(err)))
 		}
-		return store.Retry(s.explained(what(d.advised(err))))
+		return store.Retry(s.explained(what(err)))
 	}
-	return s.explained(what(d.advised(err)))
+	return s.explained(what(err))
 }
 
 // settled tells whether the error is the server's word that it took the
@@ -98,8 +99,8 @@ const (
 
 // appendStatement returns the statement that compares and appends.
 //
-// Its first branch, head, locks the ledger's row if that is the expected one and
-// no key is taken. A row that another append has locked is waited for, and then
+// It waits for its turn. Then its first branch, head, locks the ledger's row if that
+// is the expected one and no key is taken. A row that another append has locked is waited for, and then
 // compared again as that one left it. Since no append changes anything without
 // changing the head, a head that passes means that nothing of the ledger has
 // changed since the statement's snapshot, in which the other branches look. Each
@@ -130,10 +131,11 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 
 	var q pgStatement
 	id := q.bind(ledger, "uuid")
-	q.text("WITH head AS (UPDATE ", s.prefix, "ledgers SET sequence = ", q.bind(head.Sequence, "bigint"), ", hash = ", q.bind(head.Hash[:], "bytea"),
+	q.text("WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(", q.bind(pgTurn(ledger), "bigint"), ")),",
+		" head AS (UPDATE ", s.prefix, "ledgers SET sequence = ", q.bind(head.Sequence, "bigint"), ", hash = ", q.bind(head.Hash[:], "bytea"),
 		", recorded_at = ", q.bind(head.RecordedAt.UnixMicro(), "bigint"),
 		", granted = ", q.bind(granted, "bigint"), ", allocated = ", q.bind(allocated, "bigint"),
-		" WHERE id = ", id, " AND sequence = ", q.bind(expected.Sequence, "bigint"), " AND hash = ", q.bind(expected.Hash[:], "bytea"))
+		" FROM turn WHERE id = ", id, " AND sequence = ", q.bind(expected.Sequence, "bigint"), " AND hash = ", q.bind(expected.Hash[:], "bytea"))
 	if taken > 0 {
 		q.text(" AND NOT EXISTS (SELECT FROM ", q.values(keys, "text", taken), " AS v CROSS JOIN ",
 			pgLookup("t", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = v.value"), ")")
@@ -194,6 +196,14 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		" ELSE CAST('", pgMiscount, strings.Join(branches, ", "), " ' || CAST(n AS text) AS integer) END",
 		" FROM (SELECT ARRAY[", strings.Join(counted, ", "), "] AS n OFFSET 0) AS counted")
 	return q.sql.String(), q.args, nil
+}
+
+// pgTurn is the number of the advisory lock with which those who are about to
+// write to a ledger queue. The lock of its row is no queue: each append makes
+// another version of the row, and whoever waits for the one before has to come in
+// time for the next.
+func pgTurn(ledger uuid.UUID) int64 {
+	return int64(binary.BigEndian.Uint64(ledger[:8]) ^ binary.BigEndian.Uint64(ledger[8:]))
 }
 
 func (d postgres) resellerValues(of []credit.Reseller) func(args []any, i int) ([]any, error) {

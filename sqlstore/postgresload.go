@@ -29,12 +29,12 @@ func (d postgres) load(ctx context.Context, s *Store, ledger uuid.UUID, asked cr
 	}
 	rows, err := s.base().QueryContext(ctx, text, args...) //nolint:rowserrcheck // StructScan returns it
 	if err != nil {
-		return credit.Snapshot{}, d.advised(err)
+		return credit.Snapshot{}, err
 	}
 	defer func() { _ = rows.Close() }() // StructScan has reported what there is to report
 	var page []pgLoadedRow
 	if err := sqlx.StructScan(rows, &page); err != nil {
-		return credit.Snapshot{}, d.advised(err)
+		return credit.Snapshot{}, err
 	}
 	var found credit.Snapshot
 	exists := false

@@ -66,14 +66,16 @@ func (sqlite) beyond(oldestFirst bool, boundAt int64, id any) (condition string,
 
 func (sqlite) prepares() bool { return true }
 
+func (sqlite) begin() string { return "" }
+
 // using names the index, because without statistics, which few databases of
 // SQLite have, the planner thinks that all of a ledger's rows are ten.
 func (sqlite) using(index string) string { return " INDEXED BY " + index }
 
 // lock writes, so that the transaction has the lock of the writer; nothing else
 // is a lock here.
-func (sqlite) lock(prefix string) string {
-	return "UPDATE " + prefix + "ledgers SET sequence = sequence WHERE id = ? RETURNING 1"
+func (d sqlite) lock(prefix string, ledger uuid.UUID) (text string, args []any) {
+	return "UPDATE " + prefix + "ledgers SET sequence = sequence WHERE id = ? RETURNING " + columnsText("", distributorColumns), []any{d.id(ledger)}
 }
 
 func (sqlite) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
@@ -248,6 +250,8 @@ func sqliteCode(err error) (code int, ok bool) {
 	}
 	return 0, false
 }
+
+func (sqlite) advised(err error) error { return err }
 
 func (sqlite) unmigrated(err error) bool {
 	text := err.Error()

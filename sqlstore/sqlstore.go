@@ -31,13 +31,18 @@ import (
 // as the pool is open: make one for each pool and keep it.
 type Store struct {
 	db         *sqlx.DB
-	tx         Tx // nil unless made by WithTx
+	tx         Tx // nil unless made by WithTx or Hold
 	dialect    Dialect
-	prefix     string
+	prefix     string // of every table in a statement, with the schema before it
+	names      string // the prefix alone
+	schema     string // "" is the search path's
 	statements *statementCache
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store  = (*Store)(nil)
+	_ store.Holder = (*Store)(nil)
+)
 
 // Option changes how [New] makes a store.
 type Option func(*Store) error
@@ -59,6 +64,21 @@ func WithPrefix(prefix string) Option {
 				"must be a lower-case letter and then lower-case letters, digits and underscores, at most %d bytes, like %s", maxPrefix, defaultPrefix)}
 		}
 		s.prefix = prefix
+		return nil
+	}
+}
+
+// WithSchema names the schema of PostgreSQL that the tables are in, which must
+// exist. The default is the first of the search path, which is a setting of the
+// session and so does not survive a pooler in transaction mode, unless it is set
+// for the role or the database. A name is made like a prefix.
+func WithSchema(name string) Option {
+	return func(s *Store) error {
+		if !validPrefix(name) {
+			return &credit.InvalidError{Field: "schema", Problem: fmt.Sprintf(
+				"must be a lower-case letter and then lower-case letters, digits and underscores, at most %d bytes", maxPrefix)}
+		}
+		s.schema = name
 		return nil
 	}
 }
@@ -94,10 +114,18 @@ func New(db *sqlx.DB, dialect Dialect, options ...Option) (*Store, error) {
 			return nil, err
 		}
 	}
+	s.names = s.prefix
+	if s.schema != "" {
+		if dialect != Postgres {
+			return nil, &credit.InvalidError{Field: "schema", Problem: "is an option of PostgreSQL only"}
+		}
+		s.schema += "."
+		s.prefix = s.schema + s.names
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), checkTime)
 	defer cancel()
 	if err := dialect.check(ctx, db); err != nil {
-		return nil, fmt.Errorf("sqlstore: %w", err)
+		return nil, fmt.Errorf("sqlstore: %w", dialect.advised(err))
 	}
 	return s, nil
 }

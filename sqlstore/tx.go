@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/uuid"
+
+	"github.com/resellerkit/credit"
 	"github.com/resellerkit/credit/store"
 )
 
@@ -84,20 +87,40 @@ func (s *Store) base() executor {
 }
 
 // lock holds the ledger for the rest of the caller's transaction, so that what is
-// then read is current and stays so.
-func (s *Store) lock(ctx context.Context, ledger any) error {
-	stmt, err := s.statement(ctx, "lock the ledger", 1, func() string { return s.dialect.lock(s.prefix) })
-	if err != nil {
-		return err
+// then read is current and stays so. It returns nil for one that is not there.
+func (s *Store) lock(ctx context.Context, ledger uuid.UUID) (*credit.Distributor, error) {
+	text, args := s.dialect.lock(s.prefix, ledger)
+	return s.readDistributor(ctx, "lock the ledger", text, args...)
+}
+
+// heldTx is a transaction of the store's own, in which a ledger is held.
+type heldTx struct{ executor }
+
+func (heldTx) Commit() error   { return nil }
+func (heldTx) Rollback() error { return nil }
+
+// Hold implements [store.Holder].
+func (s *Store) Hold(ctx context.Context, ledger uuid.UUID, f func(store.Store) error) error {
+	if s.tx != nil {
+		return f(s) // as the caller's transaction does
 	}
-	rows, err := stmt.on(ctx, s.tx).QueryContext(ctx, ledger)
-	if err != nil {
-		return fmt.Errorf("lock the ledger: %w", err)
+	var failed error
+	err := s.inTransaction(ctx, func(tx executor) error {
+		inside := *s
+		inside.tx = heldTx{tx}
+		failed = f(&inside)
+		return failed
+	})
+	if failed != nil {
+		return failed
 	}
-	defer func() { _ = rows.Close() }() // the second time does nothing
-	for rows.Next() {
-	}
-	return errors.Join(rows.Err(), rows.Close())
+	return err
+}
+
+// callers tells whether the store works in a transaction of the caller's.
+func (s *Store) callers() bool {
+	_, held := s.tx.(heldTx)
+	return s.tx != nil && !held
 }
 
 // savepoint runs f in the caller's transaction, which is as before if it fails.

@@ -22,8 +22,12 @@ func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts i
 	verified := false         // the state must come from the store
 	for moved := 0; ; {
 		attempts++
-		state, loaded, err := l.state(ctx, asked, verified)
-		if err != nil {
+		p, loaded, err := l.attempt(ctx, calls, asked, verified)
+		if p.unverified && !loaded {
+			verified = true
+			continue
+		}
+		if err != nil && !p.writes() {
 			if outcomeOf(err) == outcomeRetry && wait(ctx, &backoff) {
 				continue
 			}
@@ -32,16 +36,10 @@ func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts i
 			}
 			return 0, attempts, fail(calls, err)
 		}
-		p := decide(state, calls, l.options.Now())
-		if p.unverified && !loaded {
-			verified = true
-			continue
-		}
-		if len(p.batch.Records) == 0 {
+		if !p.writes() {
 			p.answer(calls)
 			return 0, attempts, nil
 		}
-		err = l.store.Append(ctx, l.distributor.ID, p.expected, p.batch)
 		if err != nil && outcomeOf(err) == outcomeUnknown {
 			l.log(slog.LevelWarn, "credit: the answer to a commit was lost", "sequence", p.expected.Sequence+1)
 			l.memory.forget()
@@ -62,6 +60,7 @@ func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts i
 			err = Retry(fmt.Errorf("credit: others kept writing to ledger %s: %w", l.distributor.ID, err))
 		case outcomeRetry:
 			l.memory.forget()
+			l.memory.rivals = rivalry // it may be what a database says instead
 			if wait(ctx, &backoff) {
 				continue
 			}
@@ -76,6 +75,35 @@ func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts i
 		l.log(slog.LevelWarn, "credit: a commit failed", "attempts", attempts)
 		return 0, attempts, fail(calls, err)
 	}
+}
+
+// attempt decides the calls and appends what they give, if anything, once. It
+// holds the ledger if others are seen to write: whoever remembers the head is
+// faster than whoever has to load it, each time.
+func (l *Ledger) attempt(ctx context.Context, calls []*call, asked credit.ReadSet, verified bool) (p plan, loaded bool, err error) {
+	if holder, ok := l.store.(Holder); ok && l.memory.rivals > 0 {
+		err = holder.Hold(ctx, l.distributor.ID, func(s Store) error {
+			found, err := s.Load(ctx, l.distributor.ID, asked)
+			if err != nil {
+				return err
+			}
+			l.memory.rivals--
+			l.memory.learn(found.Head, false, found.Resellers)
+			if p = decide(credit.LoadState(asked, found), calls, l.options.Now()); !p.writes() {
+				return nil
+			}
+			return s.Append(ctx, l.distributor.ID, p.expected, p.batch)
+		})
+		return p, true, err
+	}
+	state, loaded, err := l.state(ctx, asked, verified)
+	if err != nil {
+		return plan{}, loaded, err
+	}
+	if p = decide(state, calls, l.options.Now()); p.unverified && !loaded || !p.writes() {
+		return p, loaded, nil
+	}
+	return p, loaded, l.store.Append(ctx, l.distributor.ID, p.expected, p.batch)
 }
 
 func (l *Ledger) commitSingly(ctx context.Context, calls []*call) (records, attempts int, err error) {
@@ -140,6 +168,8 @@ func (l *Ledger) find(ctx context.Context, p plan, backoff *retry.Backoff, cause
 		}
 	}
 }
+
+func (p plan) writes() bool { return len(p.batch.Records) > 0 }
 
 func (p plan) answer(calls []*call) {
 	for i, c := range calls {

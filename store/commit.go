@@ -241,9 +241,21 @@ type memory struct {
 	known      bool
 	head       credit.Head
 	generation uint64
+	// rivals is how many commits are to hold the ledger, because others were seen to
+	// write.
+	rivals int
 }
 
+// rivalry is for how many commits others that were seen to write are expected to
+// do so again.
+const rivalry = 16
+
 func (m *memory) forget() { m.known = false }
+
+// is tells whether that is the head known.
+func (m *memory) is(head credit.Head) bool {
+	return m.known && head.Sequence == m.head.Sequence && head.Hash == m.head.Hash
+}
 
 // recall returns the asked-for part of the state if all of it is remembered.
 // Keys are never remembered: that they are free is taken for granted here, and
@@ -269,7 +281,11 @@ func (m *memory) learn(head credit.Head, follows bool, resellers ...[]credit.Res
 	if m.of == nil {
 		return
 	}
-	if !m.known || !follows && (head.Sequence != m.head.Sequence || head.Hash != m.head.Hash) {
+	others := m.known && !follows && !m.is(head)
+	if others {
+		m.rivals = rivalry
+	}
+	if !m.known || others {
 		m.generation = m.of.generation()
 	}
 	m.known, m.head = true, head

@@ -82,6 +82,18 @@ type Immediate interface {
 	Immediate() Store
 }
 
+// Holder is a Store that can keep everybody else from writing to a ledger for a
+// moment. When others keep writing between the engine's Load and its Append, it
+// holds the ledger for both, so that no process keeps another one from writing. A
+// store that serves only one process needs none.
+type Holder interface {
+	// Hold runs f with a store whose first Load waits until nobody else writes to
+	// the ledger, and keeps it so until Hold returns. What f appends is written
+	// when Hold returns nil. An error of f is returned as it is, and nothing is
+	// written; any other error says what it knows, as one of Append does.
+	Hold(ctx context.Context, ledger uuid.UUID, f func(Store) error) error
+}
+
 // Batch is what one Append writes, never empty of records.
 type Batch struct {
 	// Records continue the expected head: their sequences follow it without a gap.

@@ -79,13 +79,13 @@ func TestStatementsParseOnTiDB(t *testing.T) {
 	_, _ = s.WithTx(tx).Load(ctx, d.ID, asked)
 	_, _ = s.WithTx(tx).Create(ctx, d)
 	require.NoError(t, tx.Rollback())
-	for _, oldest := range []bool{false, true} {
+	for i, order := range []credit.Order{credit.OrderNewest, credit.OrderOldest} {
 		for _, after := range []store.ResellerPosition{{}, {BoundAt: time.Unix(1, 0), ID: ids[0]}} {
-			_, _ = s.Resellers(ctx, d.ID, credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive}, OldestFirst: oldest, Limit: 1}, after)
+			_, _ = s.Resellers(ctx, d.ID, credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive}, Order: order, Limit: 1}, after)
 		}
 		for _, id := range append(ids, uuid.Nil) {
 			for _, kinds := range [][]credit.Kind{nil, {credit.KindGrant}} {
-				_, _ = s.Records(ctx, d.ID, credit.RecordQuery{ResellerID: id, Kinds: kinds, NewestFirst: oldest, Limit: 1})
+				_, _ = s.Records(ctx, d.ID, credit.RecordQuery{ResellerID: id, Kinds: kinds, NewestFirst: i == 1, Limit: 1})
 			}
 		}
 	}

@@ -24,6 +24,7 @@ const (
 	createSays    = "Create creates a ledger without records, or returns the distributor of the one that is there, whatever its name and currency."
 	loadSays      = "Load returns the head and what exists of the read set, as one consistent snapshot of committed state. The head of a ledger without records is that of credit.NewState. A ledger that was never created is ErrNoLedger."
 	resellersSays = "Resellers returns at most q.Limit resellers that match the normalized query, in its order, strictly after the position; the zero position is the beginning. q.Cursor is to be ignored."
+	holdSays      = "Hold runs f with a store whose first Load waits until nobody else writes to the ledger, and keeps it so until Hold returns. What f appends is written when Hold returns nil. An error of f is returned as it is, and nothing is written; any other error says what it knows, as one of Append does."
 	recordsSays   = "Records returns at most q.Limit records that match the normalized query, in its order. q.Cursor is to be ignored."
 )
 
@@ -42,6 +43,7 @@ func (h Harness) port(t *testing.T) {
 		{"Load", loadSays, loadClauses},
 		{"Resellers", resellersSays, resellersClauses},
 		{"Records", recordsSays, recordsClauses},
+		{"Hold", holdSays, holdClauses},
 		{"rule 1", rules[1], scopeClauses},
 		{"rule 2", rules[2], visibilityClauses},
 		{"rule 3", rules[3], atomicClauses},

@@ -8,12 +8,15 @@
 //		})
 //	}
 //
-// The suite has five parts, each a subtest that -run can select:
+// The suite has six parts, each a subtest that -run can select:
 //
 //   - port: every numbered rule of the port, on the store itself. When one fails,
 //     the rule is printed.
 //   - model: random commands through the engine, every answer compared with a
 //     naive ledger written straight from the domain's rules.
+//   - recording: one stream of commands that is always the same; every receipt,
+//     refusal, record and reseller must be what it is on every other store, to the
+//     last byte, and so must the hash of the head.
 //   - histories: concurrent clients on one and two engines; what they saw must be
 //     explained by some order of the calls, one at a time (linearizability).
 //   - contention: many goroutines on one pool and on one idempotency key.
@@ -87,6 +90,7 @@ func Run(t *testing.T, h Harness) {
 	t.Logf("%s=%d %s=%d %s=%d", seedVariable, h.Seed, sequencesVariable, h.Sequences, historiesVariable, h.Histories)
 	t.Run("port", h.port)
 	t.Run("model", h.model)
+	t.Run("recording", h.recording)
 	t.Run("histories", h.histories)
 	t.Run("contention", h.contention)
 	t.Run("faults", h.faults)

@@ -2,7 +2,9 @@ package storetest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -21,6 +23,45 @@ import (
 	"github.com/resellerkit/credit/store"
 )
 
+var update = flag.Bool("update", false, "rewrite testdata/recording.golden.txt")
+
+// The recording is worth what it meets: every kind of command and every way to
+// refuse one. With -update it is made anew, on the store in memory.
+func TestTheRecordingMeetsEverything(t *testing.T) {
+	t.Parallel()
+	steps := play(t, memstore.New())
+	met := map[string]bool{}
+	var golden, all strings.Builder
+	for _, s := range steps {
+		golden.WriteString(s.digest + "\n")
+		all.WriteString(s.text)
+		var outcomes []credit.Outcome
+		if json.Unmarshal([]byte(s.text), &outcomes) != nil {
+			continue // not a step, but what is read in the end
+		}
+		for _, o := range outcomes {
+			met[string(o.Receipt.Kind)] = true
+			met[credit.Code(o.Err)] = true
+			met["replayed"] = met["replayed"] || o.Receipt.Replayed
+			met["dry run"] = met["dry run"] || o.Err == nil && o.Receipt.Hash.IsZero()
+			met["used is negative"] = met["used is negative"] || o.Receipt.After.Used.IsNegative()
+		}
+	}
+	for _, kind := range credit.Kinds() {
+		require.True(t, met[string(kind)], "no %s is accepted", kind)
+	}
+	for _, what := range []string{"replayed", "dry run", "used is negative", "invalid", "key_conflict", "not_found", "exists", "not_active", "not_frozen", "not_empty",
+		"insufficient_pool", "exceeds_available", "exceeds_used", "out_of_range", "not_applied"} {
+		require.True(t, met[what], "%s does not happen; there are %v", what, met)
+	}
+	for _, text := range []string{"äöÄÖ", "İıIi", "👩", "100%", "a_b", "it''s", `\"`, `\\`, "trailing  ", "999999999999.999999"} {
+		require.Contains(t, all.String(), text)
+	}
+	if *update {
+		require.NoError(t, os.WriteFile("testdata/recording.golden.txt", []byte(golden.String()), 0o600))
+	}
+}
+
 // The rules that failures print are those of the port's own comment.
 func TestRulesAreThoseOfThePort(t *testing.T) {
 	t.Parallel()
@@ -35,7 +76,7 @@ func TestRulesAreThoseOfThePort(t *testing.T) {
 	}
 	require.NotContains(t, text, fmt.Sprintf(" %d. ", len(rules)), "every rule of the port is here")
 	methods := strings.Join(strings.Fields(strings.ReplaceAll(string(source), "//", " ")), " ")
-	for _, sentence := range []string{createSays, loadSays, resellersSays, recordsSays} {
+	for _, sentence := range []string{createSays, loadSays, resellersSays, recordsSays, holdSays} {
 		require.Contains(t, methods, sentence)
 	}
 }
