@@ -104,7 +104,7 @@ func (x *reader) next() (credit.Record, error) {
 		if err := x.end(line); err != nil {
 			return credit.Record{}, x.wrong(err)
 		}
-		return credit.Record{}, errEnd
+		return credit.Record{}, x.nothing()
 	}
 	r, err := x.record(line)
 	if err != nil {
@@ -125,7 +125,7 @@ func (x *reader) read() ([]byte, error) {
 	case errors.Is(err, io.EOF):
 		return nil, x.wrong(errors.New("is missing, or not whole: the export was cut off"))
 	case err != nil:
-		return nil, fmt.Errorf("credit: read export, line %d: %w", x.line, err)
+		return nil, x.failed(err)
 	}
 	return line, nil
 }
@@ -227,7 +227,7 @@ func (x *reader) record(line []byte) (credit.Record, error) {
 	return r, x.goesThrough(x.state.Head())
 }
 
-// end checks the last line, and that nothing comes after it.
+// end checks the last line.
 func (x *reader) end(line []byte) error {
 	head := x.state.Head()
 	if isLine(line, lineRecord) {
@@ -242,8 +242,21 @@ func (x *reader) end(line []byte) error {
 	if x.added != len(x.profiles) {
 		return fmt.Errorf("there are %d resellers, records add %d", len(x.profiles), x.added)
 	}
-	if _, err := x.in.ReadByte(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows it")
-	}
 	return nil
+}
+
+// nothing is errEnd if nothing follows.
+func (x *reader) nothing() error {
+	switch _, err := x.in.ReadByte(); {
+	case errors.Is(err, io.EOF):
+		return errEnd
+	case err != nil:
+		return x.failed(err)
+	}
+	x.line++
+	return x.wrong(errors.New("is after the end of the export"))
+}
+
+func (x *reader) failed(err error) error {
+	return fmt.Errorf("credit: read export, line %d: %w", x.line, err)
 }
