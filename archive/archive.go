@@ -122,7 +122,7 @@ func isLine(line []byte, name string) bool {
 func parseLine[T any](line []byte, name string) (T, error) {
 	var v T
 	if !isLine(line, name) || !bytes.HasSuffix(line, []byte("}\n")) {
-		return v, fmt.Errorf("is not a line of an export that begins with {%q:", name)
+		return v, fmt.Errorf("is not a line that begins with {%q: and is whole", name)
 	}
 	body := line[len(name)+4 : len(line)-2]
 	if err := json.Unmarshal(body, &v); err != nil {

@@ -7,12 +7,14 @@ import (
 	"io"
 	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -266,6 +268,73 @@ func TestAnImportLeavesOtherRecordsAlone(t *testing.T) {
 			require.ErrorIs(t, err, c.want)
 			require.Equal(t, before, exported(t, l), "nothing was written")
 		})
+	}
+}
+
+// appended notes the batches of an import.
+type appended struct {
+	store.Store
+	batches []store.Batch
+}
+
+func (s *appended) Append(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+	b.Records = slices.Clone(b.Records)
+	s.batches = append(s.batches, b)
+	return s.Store.Append(ctx, ledger, expected, b)
+}
+
+func TestABatchIsBoundedByRecordsAndByBytes(t *testing.T) {
+	t.Parallel()
+	small := &appended{Store: memstore.New()}
+	_, err := archive.Import(t.Context(), small, strings.NewReader(exported(t, filled(t, 9, 1500))))
+	require.NoError(t, err)
+	require.Len(t, small.batches, 2)
+	require.Len(t, small.batches[0].Records, 1000)
+
+	l := openLedger(t, memstore.New(), acme, store.Options{})
+	full := map[string]string{}
+	for i := range credit.MaxMetadata {
+		full[fmt.Sprint(i)] = strings.Repeat("\x01", credit.MaxMetadataValue)
+	}
+	for range 200 { // of 48 KiB each
+		_, err := l.Grant(t.Context(), credit.Grant{Amount: decimal.NewFromInt(1), Metadata: full})
+		require.NoError(t, err)
+	}
+	large := &appended{Store: memstore.New()}
+	_, err = archive.Import(t.Context(), large, strings.NewReader(exported(t, l)))
+	require.NoError(t, err)
+	assert.Len(t, large.batches, 3, "9.6 MiB in batches of 4")
+}
+
+// Whoever stores a batch gets the resellers as they are after its last record.
+func TestABatchHasEachResellerOnceAndAsItIsAtItsEnd(t *testing.T) {
+	t.Parallel()
+	l := filled(t, 10, 2500)
+	s := &appended{Store: memstore.New()}
+	_, err := archive.Import(t.Context(), s, strings.NewReader(exported(t, l)))
+	require.NoError(t, err)
+	last := map[uuid.UUID]credit.Reseller{}
+	state := credit.NewState(acme)
+	for _, b := range s.batches {
+		touched := map[uuid.UUID]credit.Kind{}
+		for _, r := range b.Records {
+			state.Apply(r)
+			if _, seen := touched[r.ResellerID]; !seen && r.ResellerID != uuid.Nil {
+				touched[r.ResellerID] = r.Kind
+			}
+		}
+		for i, r := range slices.Concat(b.Added, b.Changed) {
+			want, _ := state.Reseller(r.ID)
+			require.Equal(t, i < len(b.Added), touched[r.ID] == credit.KindAdd, "%s is added once, and changed afterwards", r.ID)
+			require.Equal(t, want.Status, r.Status)
+			require.Equal(t, want.Figures, r.Figures)
+			delete(touched, r.ID)
+			last[r.ID] = r
+		}
+		require.Empty(t, touched, "each reseller of the batch's records is in it")
+	}
+	for _, r := range everyone(t, l) {
+		require.Equal(t, r, last[r.ID])
 	}
 }
 

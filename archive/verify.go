@@ -186,8 +186,6 @@ func (x *reader) reseller(line []byte, last credit.Reseller) (credit.Reseller, e
 		return last, fmt.Errorf("reseller %s is there twice", p.ID)
 	case len(x.profiles) > 0 && cmp.Or(last.BoundAt.Compare(p.BoundAt), bytes.Compare(last.ID[:], p.ID[:])) > 0:
 		return last, fmt.Errorf("reseller %s is out of order", p.ID)
-	case int64(len(x.profiles)) == x.export.Head.Sequence:
-		return last, errors.New("there are more resellers than records")
 	}
 	r := credit.Reseller{ID: p.ID, ExternalID: p.ExternalID, Profile: p.Profile, BoundAt: p.BoundAt}
 	x.profiles[r.ID] = r

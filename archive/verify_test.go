@@ -287,6 +287,25 @@ func TestProfilesArePlainWords(t *testing.T) {
 	}
 }
 
+func TestAResellerIsThereOnce(t *testing.T) {
+	t.Parallel()
+	l := filled(t, 60, 80)
+	all := lines(exported(t, l))
+	all[len(all)-1] += "\n"
+	count := len(everyone(t, l))
+	for name, line := range map[string]string{
+		"the same line":  all[count],
+		"bound later":    all[1][:strings.Index(all[1], `"bound_at"`)] + `"bound_at":"9999-01-01T00:00:00Z"}}` + "\n",
+		"in other words": strings.Replace(all[count], `"name":"`, `"name":"Another `, 1),
+	} {
+		forged := slices.Insert(slices.Clone(all), count+1, line)
+		sum := sha256.Sum256([]byte(strings.Join(forged[:count+2], "")))
+		forged[count+2] = fmt.Sprintf("{\"resellers\":{\"count\":%d,\"sha256\":\"%x\"}}\n", count, sum)
+		_, err := archive.Verify(strings.NewReader(strings.Join(forged, "")))
+		assert.ErrorContains(t, err, "is there twice", name)
+	}
+}
+
 func TestTheFirstLineSaysWhatIsThere(t *testing.T) {
 	t.Parallel()
 	l := filled(t, 61, 5)

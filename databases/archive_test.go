@@ -44,7 +44,10 @@ func TestExportsMoveBetweenAllStores(t *testing.T) {
 			return s
 		}},
 		{"PostgreSQL", func() store.Store { return postgres.open(t) }},
-		{"MariaDB", func() store.Store { tables++; return newMySQL(t, mysql, sqlstore.WithPrefix(fmt.Sprintf("a%d_", tables))) }},
+		{"MariaDB", func() store.Store {
+			tables++
+			return newMySQL(t, mysql, sqlstore.WithPrefix(fmt.Sprintf("a%d_", tables)))
+		}},
 	}
 	for _, from := range stores {
 		d := credit.Distributor{ID: uuid.New(), Name: "Acme <Cloud> & Söhne 𝄞", Currency: "USD"}
