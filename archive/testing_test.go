@@ -2,6 +2,7 @@ package archive_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -210,8 +211,12 @@ func invent(t testing.TB, records, resellers int64) *invented {
 	l.head = l.state.Head()
 	for _, id := range l.source.resellers {
 		r, _ := l.state.Reseller(id)
+		r.Name, r.Email = "Reseller "+r.ExternalID, "mail@example.com"
 		l.profiles = append(l.profiles, r)
 	}
+	slices.SortFunc(l.profiles, func(a, b credit.Reseller) int {
+		return cmp.Or(a.BoundAt.Compare(b.BoundAt), bytes.Compare(a.ID[:], b.ID[:]))
+	})
 	l.rewind()
 	return l
 }
@@ -225,7 +230,7 @@ func (l *invented) next() credit.Record {
 	case n == 0:
 		c = credit.Grant{Amount: decimal.New(1, 11)}
 	case n <= l.resellers:
-		c = credit.NewReseller{ExternalID: fmt.Sprintf("2000%08d", n), Name: fmt.Sprintf("Reseller %d", n), Email: "mail@example.com"}
+		c = credit.NewReseller{ExternalID: fmt.Sprintf("2000%08d", n), Name: "Reseller"}
 	case n%3 == 0:
 		c = credit.Usage{ResellerID: s.resellers[n%l.resellers], Amount: decimal.New(n%1000+1, -2), Customer: "customer", Key: fmt.Sprintf("bill-%d", n)}
 	default:
@@ -261,16 +266,7 @@ func (l *invented) Resellers(_ context.Context, q credit.ResellerQuery) (page cr
 	var from int
 	_, _ = fmt.Sscan(string(q.Cursor), &from)
 	to := min(from+q.Limit, len(l.profiles))
-	for i, r := range l.profiles[from:to] {
-		r.Name, r.Email = fmt.Sprintf("Reseller %d", from+i+1), "mail@example.com"
-		page.Items = append(page.Items, r)
-	}
-	slices.SortFunc(page.Items, func(a, b credit.Reseller) int {
-		if c := a.BoundAt.Compare(b.BoundAt); c != 0 {
-			return c
-		}
-		return bytes.Compare(a.ID[:], b.ID[:])
-	})
+	page.Items = slices.Clone(l.profiles[from:to])
 	if to < len(l.profiles) {
 		page.Next = credit.Cursor(fmt.Sprint(to))
 	}
