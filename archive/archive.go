@@ -25,8 +25,8 @@ import (
 	"github.com/resellerkit/credit"
 )
 
-// Version is the format of an export; its first line says so.
-const Version = "credit/export/1"
+// version is the format of an export; its first line says so.
+const version = "credit/export/1"
 
 // maxLine bounds a line, its end included. The longest record, every byte of text
 // escaped by six, is well below.
@@ -132,6 +132,14 @@ func parseLine[T any](line []byte, name string) (T, error) {
 		return v, errForm
 	}
 	return v, nil
+}
+
+// during says what was being done when an error came that does not say so itself.
+func during(what string, err error) error {
+	if credit.Code(err) != "internal" {
+		return err
+	}
+	return fmt.Errorf("credit: %s: %w", what, err)
 }
 
 // exact tells whether t is as every store has it: UTC, whole microseconds.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -33,7 +32,7 @@ import (
 func RecordsCSV(ctx context.Context, l credit.Ledger, q credit.RecordQuery, w io.Writer) error {
 	head, err := l.Head(ctx)
 	if err != nil {
-		return fmt.Errorf("credit: write records: %w", err)
+		return during("write records", err)
 	}
 	return writeTable(w, "records", recordColumns, func() (rows []credit.Record, more bool, err error) {
 		q.Limit = credit.MaxPageSize
@@ -138,7 +137,7 @@ func writeTable[T any](w io.Writer, what string, columns []column[T], next func(
 		err = out.Flush()
 	}
 	if err != nil {
-		return fmt.Errorf("credit: write %s: %w", what, err)
+		return during("write "+what, err)
 	}
 	return nil
 }

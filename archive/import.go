@@ -44,10 +44,7 @@ func Import(ctx context.Context, s store.Store, r io.Reader, kept ...credit.Head
 	}
 	i := &importer{reader: x, store: s}
 	if err := i.run(ctx); err != nil {
-		if line := (*LineError)(nil); errors.As(err, &line) {
-			return Summary{}, err
-		}
-		return Summary{}, fmt.Errorf("credit: import ledger %s, at record %d: %w", x.export.Distributor.ID, x.state.Head().Sequence, err)
+		return Summary{}, err
 	}
 	return x.summary(), nil
 }
@@ -64,19 +61,19 @@ func (i *importer) run(ctx context.Context) error {
 	d := i.export.Distributor
 	stored, err := i.store.Create(ctx, d)
 	if err != nil {
-		return err
+		return i.failed(err)
 	}
 	if stored.Currency != d.Currency {
-		return fmt.Errorf("%w: it is kept in %s, the export in %s", credit.ErrMismatch, stored.Currency, d.Currency)
+		return fmt.Errorf("%w: ledger %s is kept in %s, the export in %s", credit.ErrMismatch, d.ID, stored.Currency, d.Currency)
 	}
 	found, err := i.store.Load(ctx, d.ID, credit.ReadSet{})
 	if err != nil {
-		return err
+		return i.failed(err)
 	}
 	i.head = found.Head
 	there := i.head.Sequence
 	if there > i.export.Head.Sequence {
-		return fmt.Errorf("%w: it has %d, the export %d", ErrDiffers, there, i.export.Head.Sequence)
+		return fmt.Errorf("%w: ledger %s has %d, the export %d", ErrDiffers, d.ID, there, i.export.Head.Sequence)
 	}
 	for {
 		r, err := i.next()
@@ -86,7 +83,7 @@ func (i *importer) run(ctx context.Context) error {
 		case err != nil:
 			return err
 		case r.Sequence == there && r.Hash != i.head.Hash:
-			return fmt.Errorf("%w: record %d is another one", ErrDiffers, there)
+			return fmt.Errorf("%w: record %d of ledger %s is another one", ErrDiffers, there, d.ID)
 		case r.Sequence <= there:
 			continue
 		}
@@ -119,7 +116,7 @@ func (i *importer) flush(ctx context.Context) error {
 		}
 	}
 	if err := i.store.Append(ctx, i.export.Distributor.ID, i.head, b); err != nil {
-		return err
+		return i.failed(err)
 	}
 	i.head, i.batch, i.bytes = b.Head(), i.batch[:0], 0
 	return nil
@@ -131,4 +128,9 @@ func (i *importer) current(id uuid.UUID) credit.Reseller {
 	figures, _ := i.state.Reseller(id)
 	r.Status, r.Figures = figures.Status, figures.Figures
 	return r
+}
+
+// failed says how far the import came.
+func (i *importer) failed(err error) error {
+	return during(fmt.Sprintf("import ledger %s, after record %d", i.export.Distributor.ID, i.head.Sequence), err)
 }

@@ -142,8 +142,8 @@ func (x *reader) begin(line []byte, kept []credit.Head) (err error) {
 	if x.export, err = parseLine[exportLine](line, lineExport); err != nil {
 		return err
 	}
-	if x.export.Version != Version {
-		return fmt.Errorf("its version is %.40q; this package reads %s", x.export.Version, Version)
+	if x.export.Version != version {
+		return fmt.Errorf("its version is %.40q; this package reads %s", x.export.Version, version)
 	}
 	if err := x.export.Distributor.Validate(); err != nil {
 		return err
@@ -210,6 +210,8 @@ func (x *reader) record(line []byte) (credit.Record, error) {
 	switch {
 	case err != nil:
 		return r, err
+	case r.Sequence != x.state.Head().Sequence+1:
+		return r, fmt.Errorf("is missing: record %d is in its place", r.Sequence)
 	case !exact(r.OccurredAt) || !exact(r.RecordedAt):
 		return r, fmt.Errorf("a time %w", errForm)
 	}

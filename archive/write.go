@@ -23,7 +23,7 @@ import (
 func Write(ctx context.Context, l credit.Ledger, w io.Writer) (Summary, error) {
 	s := Summary{Distributor: l.Distributor()}
 	fail := func(err error) (Summary, error) {
-		return Summary{}, fmt.Errorf("credit: write export of ledger %s: %w", s.Distributor.ID, err)
+		return Summary{}, during(fmt.Sprintf("write export of ledger %s", s.Distributor.ID), err)
 	}
 	var err error
 	if s.Head, err = l.Head(ctx); err != nil {
@@ -31,7 +31,7 @@ func Write(ctx context.Context, l credit.Ledger, w io.Writer) (Summary, error) {
 	}
 	out, sum := bufio.NewWriterSize(w, 64<<10), sha256.New()
 	summed := io.MultiWriter(out, sum)
-	if err := writeLine(summed, lineExport, exportLine{Version, s.Distributor, s.Head}); err != nil {
+	if err := writeLine(summed, lineExport, exportLine{version, s.Distributor, s.Head}); err != nil {
 		return fail(err)
 	}
 	if s.Resellers, err = writeResellers(ctx, l, s.Head, summed); err != nil {
@@ -101,7 +101,7 @@ func writeRecords(ctx context.Context, l credit.Ledger, head credit.Head, w io.W
 		}
 		for _, r := range page.Items {
 			if r.Sequence != last.Sequence+1 {
-				return &credit.CorruptError{Sequence: r.Sequence, Problem: fmt.Sprintf("follows record %d", last.Sequence)}
+				return &credit.CorruptError{Sequence: last.Sequence + 1, Problem: fmt.Sprintf("is missing: record %d is in its place", r.Sequence)}
 			}
 			if err := writeLine(w, lineRecord, r); err != nil {
 				return err
