@@ -51,7 +51,7 @@ func RecordsCSV(ctx context.Context, l credit.Ledger, q credit.RecordQuery, w io
 // records. Those that change meanwhile are as they were when their page was read.
 func ResellersCSV(ctx context.Context, l credit.Ledger, q credit.ResellerQuery, w io.Writer) error {
 	return writeTable(w, "resellers", resellerColumns, func() ([]credit.Reseller, bool, error) {
-		q.Limit = credit.MaxPageSize
+		q.Limit, q.Total = credit.MaxPageSize, false
 		page, err := l.Resellers(ctx, q)
 		q.Cursor = page.Next
 		return page.Items, page.Next != "", err

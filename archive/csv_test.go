@@ -202,7 +202,7 @@ func TestTextsAreNoFormulas(t *testing.T) {
 	_, err := l.Withdraw(t.Context(), credit.Withdrawal{Amount: decimal.RequireFromString("1.5")})
 	require.NoError(t, err)
 	records := cells(t, recordsCSV(t, l, credit.RecordQuery{Kinds: []credit.Kind{credit.KindGrant}}))
-	resellers := cells(t, resellersCSV(t, l, credit.ResellerQuery{OldestFirst: true}))
+	resellers := cells(t, resellersCSV(t, l, credit.ResellerQuery{Order: credit.OrderOldest}))
 	for i, text := range append(dangerous, harmless...) {
 		want := text
 		if i < len(dangerous) {

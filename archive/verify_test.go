@@ -269,7 +269,6 @@ func TestProfilesArePlainWords(t *testing.T) {
 		"NUL":              func(p map[string]any) { p["remark"] = "\x00" },
 		"a time zone":      func(p map[string]any) { p["bound_at"] = "9998-01-01T00:00:00+02:00" },
 		"nanoseconds":      func(p map[string]any) { p["bound_at"] = "9998-01-01T00:00:00.000000001Z" },
-		"never bound":      func(p map[string]any) { p["bound_at"] = "0001-01-01T00:00:00Z" },
 		"a very long name": func(p map[string]any) { p["name"] = strings.Repeat("x", 1<<18) },
 	} {
 		done := 0
@@ -281,6 +280,13 @@ func TestProfilesArePlainWords(t *testing.T) {
 		bad := requireBad(t, forged, head, "%s", name)
 		assert.Less(t, len(bad.Error()), 500, "%s: an error is short", name)
 	}
+	done := 0
+	unbound := forge(t, export, nothing, func(p map[string]any) {
+		if done++; done == 1 {
+			p["bound_at"] = "0001-01-01T00:00:00Z"
+		}
+	})
+	requireBad(t, unbound, head, "a reseller that was never bound")
 }
 
 func TestAResellerIsThereOnce(t *testing.T) {
@@ -349,6 +355,31 @@ func TestTheFirstLineSaysWhatIsThere(t *testing.T) {
 		var line *archive.LineError
 		assert.ErrorAs(t, err, &line, "%s became %s", from, to)
 	}
+}
+
+func TestTheEndIsThatOfTheRecords(t *testing.T) {
+	t.Parallel()
+	export := exported(t, example())
+	const taken, granted = `"recorded_at":"2026-03-01T12:00:03Z","pool"`, `"granted":"50000","allocated":"1200","remaining":"48800"`
+	for _, lie := range []*strings.Replacer{
+		strings.NewReplacer(taken, `"recorded_at":"2026-03-01T12:00:04Z","pool"`),
+		strings.NewReplacer(granted, `"granted":"50001","allocated":"1200","remaining":"48801"`),
+	} {
+		forged := lines(export)
+		last := len(forged) - 1
+		forged[0], forged[last] = lie.Replace(forged[0]), lie.Replace(forged[last])+"\n"
+		require.NotEqual(t, lines(export)[0], forged[0])
+		forged[2] = fmt.Sprintf("{\"resellers\":{\"count\":1,\"sha256\":\"%x\"}}\n", sha256.Sum256([]byte(forged[0]+forged[1])))
+		_, err := archive.Verify(strings.NewReader(strings.Join(forged, "")))
+		assert.ErrorContains(t, err, "line 7: is not the end that the first line and the records give")
+	}
+
+	again := lines(export)
+	more := strings.Join(slices.Insert(again, len(again)-1, again[len(again)-2]), "") + "\n"
+	_, err := archive.Verify(strings.NewReader(more))
+	var corrupt *credit.CorruptError
+	require.ErrorAs(t, err, &corrupt, "a record after the last one")
+	assert.EqualValues(t, 4, corrupt.Sequence)
 }
 
 func TestALineIsNotReadBeyondItsLimit(t *testing.T) {

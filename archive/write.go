@@ -56,7 +56,7 @@ func Write(ctx context.Context, l credit.Ledger, w io.Writer) (Summary, error) {
 // external id and bound-at never change, so a listing meets each of them once.
 func writeResellers(ctx context.Context, l credit.Ledger, head credit.Head, w io.Writer) (written int, err error) {
 	q := credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive, credit.StatusFrozen, credit.StatusClosed},
-		OldestFirst: true, Limit: credit.MaxPageSize}
+		Order: credit.OrderOldest, Limit: credit.MaxPageSize}
 	later, since := map[uuid.UUID]bool{}, head.Sequence
 	for {
 		page, err := l.Resellers(ctx, q)
