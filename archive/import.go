@@ -35,8 +35,9 @@ var ErrDiffers = errors.New("credit: the ledger has records that are not those o
 // ledger, and the same import again completes it. That holds for a [*LineError],
 // too: the records before the bad one may have been written.
 //
-// Nobody should write to the ledger meanwhile: store.ErrMoved is somebody who did,
-// or an export in which a key is taken twice.
+// Nobody should write to the ledger meanwhile: store.ErrMoved is somebody who did.
+// A key that the export has twice is refused by the store, in the words of the
+// store, or as store.ErrMoved.
 func Import(ctx context.Context, s store.Store, r io.Reader, kept ...credit.Head) (Summary, error) {
 	x, err := open(r, kept)
 	if err != nil {

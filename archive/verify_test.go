@@ -201,6 +201,29 @@ func TestAForgedLogIsFoundAtTheFirstBadRecord(t *testing.T) {
 	require.NoError(t, err, "the log is true up to record 16")
 }
 
+func TestAKeyThatIsThereTwiceIsFoundByAnImport(t *testing.T) {
+	t.Parallel()
+	export := exported(t, filled(t, 41, 1300))
+	for _, second := range []int64{900, 1200} { // in one batch, and in two
+		first := credit.Record{}
+		forged := forge(t, export, func(r *credit.Record) {
+			switch {
+			case r.Key != "" && first.Key == "":
+				first = *r
+			case r.Sequence == second:
+				r.Key, r.Fingerprint = first.Key, credit.Hash{1}
+			}
+		}, nothing)
+		_, err := archive.Verify(strings.NewReader(forged))
+		require.NoError(t, err, "Verify does not remember keys, as its documentation says")
+		s := memstore.New()
+		_, err = archive.Import(t.Context(), s, strings.NewReader(forged))
+		require.ErrorContains(t, err, "key", "record %d has the key of record %d", second, first.Sequence)
+		_, err = openLedger(t, s, acme, store.Options{}).Check(t.Context())
+		require.NoError(t, err, "what was written before is a ledger")
+	}
+}
+
 func TestHeadsThatWereKept(t *testing.T) {
 	t.Parallel()
 	s := newSource(50)
