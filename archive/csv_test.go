@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +186,19 @@ func TestATableEndsAtTheHeadThatWasRead(t *testing.T) {
 			assert.NoError(t, err)
 		}}), q), "newest first: %v", newest)
 	}
+}
+
+func TestATableEndsAlthoughTheLogGrowsFasterThanItIsRead(t *testing.T) {
+	t.Parallel()
+	l := filled(t, 73, 10)
+	grants := slices.Repeat([]credit.Command{credit.Grant{Amount: decimal.NewFromInt(1)}}, credit.MaxPageSize)
+	reads := 0
+	recordsCSV(t, withHead(t, beside{l, func() {
+		reads++
+		require.Less(t, reads, 10, "pages are read that hold nothing of the table")
+		_, err := l.Bulk(t.Context(), grants, credit.BulkOptions{})
+		require.NoError(t, err)
+	}}), credit.RecordQuery{})
 }
 
 func TestTextsAreNoFormulas(t *testing.T) {
