@@ -14,7 +14,7 @@ import (
 func TestTheLibraryBringsNoDriverAndNoTestCode(t *testing.T) {
 	t.Parallel()
 	const module = "github.com/resellerkit/credit"
-	list := exec.CommandContext(t.Context(), "go", "list", "-deps", module, module+"/store", module+"/memstore", module+"/sqlstore")
+	list := exec.CommandContext(t.Context(), "go", "list", "-deps", module, module+"/store", module+"/memstore", module+"/sqlstore", module+"/archive")
 	list.Env = append(list.Environ(), "GOWORK=off")
 	out, err := list.Output()
 	require.NoError(t, err)
