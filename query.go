@@ -310,7 +310,7 @@ func normalAmount(field string, given *decimal.Decimal) (*decimal.Decimal, error
 	}
 	v, err := Millionths(*given)
 	if err != nil {
-		return nil, &InvalidError{field, reason(err)}
+		return nil, &InvalidError{field, strings.TrimPrefix(reason(err), "amount: ")}
 	}
 	return new(FromMillionths(v)), nil
 }
