@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +36,7 @@ func TestRulesAreThoseOfThePort(t *testing.T) {
 	}
 	require.NotContains(t, text, fmt.Sprintf(" %d. ", len(rules)), "every rule of the port is here")
 	methods := strings.Join(strings.Fields(strings.ReplaceAll(string(source), "//", " ")), " ")
-	for _, sentence := range []string{createSays, loadSays, resellersSays, recordsSays} {
+	for _, sentence := range []string{createSays, loadSays, resellersSays, countSays, recordsSays, latestSays} {
 		require.Contains(t, methods, sentence)
 	}
 }
@@ -448,4 +449,25 @@ func TestTheOracleIsIndependent(t *testing.T) {
 	maps.DeleteFunc(used, func(name string, _ bool) bool { return strings.HasPrefix(name, "Err") })
 	require.ElementsMatch(t, []string{"Record", "Reseller", "Profile", "Figures", "Pool", "Kind", "Status", "FromMillionths"}, slices.Collect(maps.Keys(used)))
 	require.NotRegexp(t, `\.(Available|Repossessable|Overdraft|Remaining|PoolBefore)\(\)`, string(source))
+	source, err = os.ReadFile("selection.go")
+	require.NoError(t, err)
+	_, source, _ = bytes.Cut(source, []byte("\nfunc selects"))
+	require.NotRegexp(t, `\.(Matches|Fold|PositionOf|Ascending|Available|Warnings)\(|(after|position|p)\.Compare`, string(source))
+}
+
+// Filters of the oracle find what a careful reader would find, and nothing else.
+func TestTheOracleOfListings(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		text, part string
+		want       bool
+	}{
+		{"", "", true}, {"", "a", false}, {"Ab", "aB", true}, {"xAbx", "aB", true}, {"ab", "abc", false}, {"a_b", "_", true}, {"axb", "_", false}, {"50 %", "%", true},
+		{"Straße", "SS", false}, {"STRAẞE", "ß", true}, {"\u212a", "k", true}, {"İ", "i", false}, {"ı", "I", false}, {"ΣΊ", "ςί", true}, {"A\u0308", "ä", false}, {"aab", "ab", true},
+	} {
+		require.Equal(t, tt.want, contains(tt.text, tt.part), "%q in %q", tt.part, tt.text)
+	}
+	for text, want := range map[string]string{"": "", "aZ[": "az[", "\u212aſ": "ks", "äÄ": "ÄÄ", "ςΣ": "ΣΣ", "ßẞ": "ßß", "\U00010428": "\U00010400"} {
+		require.Equal(t, want, string(ordered(text)), "%q", text)
+	}
 }
