@@ -8,10 +8,12 @@
 //		})
 //	}
 //
-// The suite has five parts, each a subtest that -run can select:
+// The suite has six parts, each a subtest that -run can select:
 //
 //   - port: every numbered rule of the port, on the store itself. When one fails,
 //     the rule is printed.
+//   - pages: the pages of a recorded ledger, cursors included, byte for byte the
+//     same on every store.
 //   - model: random commands through the engine, every answer compared with a
 //     naive ledger written straight from the domain's rules.
 //   - histories: concurrent clients on one and two engines; what they saw must be
@@ -86,6 +88,7 @@ func Run(t *testing.T, h Harness) {
 	h.Seed = fromEnvironment(t, seedVariable, h.Seed, uint64(time.Now().UnixNano()))
 	t.Logf("%s=%d %s=%d %s=%d", seedVariable, h.Seed, sequencesVariable, h.Sequences, historiesVariable, h.Histories)
 	t.Run("port", h.port)
+	t.Run("pages", h.pages)
 	t.Run("model", h.model)
 	t.Run("histories", h.histories)
 	t.Run("contention", h.contention)
