@@ -588,7 +588,8 @@ func collect[T any](all iter.Seq2[T, error]) (list []T, err error) {
 // pages follows a listing to its end.
 func pages[T any](limit int, next func(credit.Cursor) (credit.Page[T], error)) ([]T, error) {
 	var all []T
-	for cursor := credit.Cursor(""); ; {
+	cursor := credit.Cursor("")
+	for range 20_000 {
 		page, err := next(cursor)
 		if err != nil {
 			return nil, err
@@ -604,6 +605,7 @@ func pages[T any](limit int, next func(credit.Cursor) (credit.Page[T], error)) (
 		}
 		cursor = page.Next
 	}
+	return nil, errors.New("a listing has no end")
 }
 
 func sameList[T any](want, got []T, what string) error {
