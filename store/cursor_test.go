@@ -364,11 +364,23 @@ func FuzzCursor(f *testing.F) {
 		require.NoError(f, err)
 		good[page.Next] = true
 		f.Add(string(page.Next), byte(i))
+		normal, err := q.Normalize()
+		require.NoError(f, err)
+		normal.Limit = 0
+		for _, bound := range []int64{math.MinInt64, 0, math.MaxInt64} {
+			last := id(1010)
+			place := append(binary.BigEndian.AppendUint64(nil, uint64(q.AsOf.Sequence)), last[:]...)
+			f.Add(string(forge(acme.ID, normal, binary.BigEndian.AppendUint64(place, uint64(bound)))), byte(i))
+		}
 	}
 	f.Add("", byte(0))
 	f.Add(strings.Repeat("\n", len(records.Next)), byte(1))
 	f.Add(strings.Repeat("\r\n", len(records.Next)/2), byte(2))
-	f.Add(string(forge(acme.ID, credit.RecordQuery{}, binary.BigEndian.AppendUint64(nil, math.MaxUint64))), byte(1))
+	for _, sequence := range []uint64{0, 1, 1 << 62, 1 << 63, math.MaxUint64} {
+		for i, backwards := range []bool{false, true} {
+			f.Add(string(forge(acme.ID, credit.RecordQuery{NewestFirst: backwards}, binary.BigEndian.AppendUint64(nil, sequence))), byte(i))
+		}
+	}
 	f.Fuzz(func(t *testing.T, cursor string, which byte) {
 		c := credit.Cursor(cursor)
 		own := func(query any) {
