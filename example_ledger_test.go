@@ -258,6 +258,107 @@ func ExampleLedger_Resellers() {
 	// Cirrus 0
 }
 
+func ExampleLedger_HeadAsOf() {
+	ctx, ledger, nimbus := exampleLedger()
+	kept := must(ledger.Head(ctx))
+	must(ledger.Allocate(ctx, credit.Allocation{ResellerID: nimbus, Amount: usd("200")}))
+	then := must(ledger.HeadAsOf(ctx, credit.AsOf{Sequence: kept.Sequence}))
+	fmt.Println("remaining", then.Pool.Remaining(), "same hash:", then.Hash == kept.Hash)
+	now := must(ledger.HeadAsOf(ctx, credit.AsOf{}))
+	fmt.Println("remaining", now.Pool.Remaining())
+	_, err := ledger.HeadAsOf(ctx, credit.AsOf{Sequence: 99})
+	fmt.Println(err)
+	// Output:
+	// remaining 700 same hash: true
+	// remaining 500
+	// credit: as of: is sequence 99, the log ends at 4
+}
+
+func ExampleLedger_ResellerAsOf() {
+	ctx, ledger, nimbus := exampleLedger()
+	fee := must(ledger.RecordUsage(ctx, credit.Usage{ResellerID: nimbus, Amount: usd("120")}))
+	must(ledger.FreezeReseller(ctx, credit.Freeze{ResellerID: nimbus}))
+	for sequence := int64(2); sequence <= fee.Sequence+1; sequence++ {
+		r := must(ledger.ResellerAsOf(ctx, nimbus, credit.AsOf{Sequence: sequence}))
+		fmt.Println(sequence, r.Status, r.Allocated, r.Available())
+	}
+	_, err := ledger.ResellerAsOf(ctx, nimbus, credit.AsOf{Sequence: 1})
+	fmt.Println(errors.Is(err, credit.ErrNotFound))
+	// Output:
+	// 2 active 0 0
+	// 3 active 300 300
+	// 4 active 300 180
+	// 5 frozen 300 180
+	// true
+}
+
+func ExampleAllRecords() {
+	ctx, ledger, nimbus := exampleLedger()
+	must(ledger.Repossess(ctx, credit.Repossession{ResellerID: nimbus, Amount: usd("50")}))
+	for r, err := range credit.AllRecords(ctx, ledger, credit.RecordQuery{Kinds: credit.AllocationKinds(), Limit: 1}) {
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(r.Sequence, r.Kind, r.Amount)
+	}
+	// Output:
+	// 3 allocate 300
+	// 4 repossess -50
+}
+
+func ExampleAllResellers() {
+	ctx, ledger, _ := exampleLedger()
+	must(ledger.AddReseller(ctx, credit.NewReseller{Name: "Cirrus", ExternalID: "200087654321"}))
+	must(ledger.AddReseller(ctx, credit.NewReseller{Name: "altus", ExternalID: "200087654322"}))
+	for r, err := range credit.AllResellers(ctx, ledger, credit.ResellerQuery{Name: "US", Order: credit.OrderName}) {
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(r.Name)
+	}
+	// Output:
+	// altus
+	// Cirrus
+	// Nimbus
+}
+
+func ExampleLowCredit() {
+	ctx, ledger, nimbus := exampleLedger()
+	must(ledger.RecordUsage(ctx, credit.Usage{ResellerID: nimbus, Amount: usd("240")}))
+	for _, percent := range []string{"10", "20"} {
+		threshold := must(credit.PercentThreshold(usd(percent)))
+		q := credit.LowCredit(threshold)
+		q.Total = true
+		page := must(ledger.Resellers(ctx, q))
+		fmt.Println("at or below", threshold, "are", *page.Total)
+		for _, r := range page.Items {
+			fmt.Println(r.Name, r.Available(), "of", r.Allocated)
+		}
+	}
+	// Output:
+	// at or below 10% are 0
+	// at or below 20% are 1
+	// Nimbus 60 of 300
+}
+
+func ExampleOverdrawn() {
+	ctx, ledger, nimbus := exampleLedger()
+	must(ledger.RecordUsage(ctx, credit.Usage{ResellerID: nimbus, Amount: usd("300")}))
+	fmt.Println(len(must(ledger.Resellers(ctx, credit.Overdrawn())).Items), "with nothing left")
+	must(ledger.RecordUsage(ctx, credit.Usage{ResellerID: nimbus, Amount: usd("0.01")}))
+	for _, r := range must(ledger.Resellers(ctx, credit.Overdrawn())).Items {
+		fmt.Println(r.Name, r.Overdraft())
+	}
+	// Output:
+	// 0 with nothing left
+	// Nimbus 0.01
+}
+
+func ExampleFold() {
+	fmt.Println(credit.Fold("Nimbus GmbH") == credit.Fold("NIMBUS gmbh"), credit.Fold("ß") == credit.Fold("ss"))
+	// Output: true false
+}
+
 func ExampleLedger_Records() {
 	ctx, ledger, nimbus := exampleLedger()
 	must(ledger.Repossess(ctx, credit.Repossession{ResellerID: nimbus, Amount: usd("50"), Operator: "ops@example.com"}))

@@ -10,8 +10,8 @@ import (
 // are the same: Fold(a) == Fold(b) exactly if strings.EqualFold(a, b). It is what
 // searching and ordering names compares, byte by byte and alike on every store.
 // It folds letter by letter: ß is not ss, the Turkish dotless ı is not i, and a
-// letter with an accent is not one followed by the accent. It never makes a text
-// longer.
+// letter with an accent is not one followed by the accent. The text must be valid
+// UTF-8, as all text of a ledger is; folding never makes it longer.
 func Fold(s string) string { return strings.Map(foldLetter, s) }
 
 // foldLetter returns the least of the letters that are the same but for their

@@ -183,6 +183,8 @@ func TestJSON_refusesBadInput(t *testing.T) {
 		`{"amount":%s}`:            func() any { return new(credit.Record) },
 		`{"record":{"amount":%s}}`: func() any { return new(credit.Receipt) },
 		`{"pool":{"granted":%s}}`:  func() any { return new(credit.Head) },
+		`{"min_available":%s}`:     func() any { return new(credit.ResellerQuery) },
+		`{"max_available":%s}`:     func() any { return new(credit.ResellerQuery) },
 	}
 	for _, c := range commands() {
 		if fieldOf(c, "Amount").IsValid() {
@@ -204,7 +206,7 @@ func TestJSON_refusesBadInput(t *testing.T) {
 func TestJSON_writesNoAmountThatCouldNotBeRead(t *testing.T) {
 	t.Parallel()
 	for _, d := range []decimal.Decimal{amt("0.0000001"), decimal.New(1, 20_000_000)} {
-		for _, v := range []any{credit.Grant{Amount: d}, credit.Record{Amount: d}, credit.Outcome{Err: &credit.LimitError{Requested: d}}} {
+		for _, v := range []any{credit.Grant{Amount: d}, credit.Record{Amount: d}, credit.ResellerQuery{MinAvailable: &d}, credit.Outcome{Err: &credit.LimitError{Requested: d}}} {
 			_, err := json.Marshal(v)
 			assert.ErrorIs(t, err, credit.ErrInvalid)
 		}

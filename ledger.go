@@ -67,8 +67,8 @@ type Ledger interface {
 	// Records returns one page of records.
 	Records(context.Context, RecordQuery) (Page[Record], error)
 
-	// HeadAsOf returns the end of the log as it was, and with it the pool; for an
-	// empty ledger that of one.
+	// HeadAsOf returns the end of the log as it was, and with it the pool. Before the
+	// first record it is that of an empty ledger: sequence 0 and the genesis hash.
 	HeadAsOf(context.Context, AsOf) (Head, error)
 	// ResellerAsOf returns a reseller with the status and the figures that it had,
 	// or [ErrNotFound] if it had not been added. Its profile is as it is now, because
@@ -79,18 +79,22 @@ type Ledger interface {
 // AllRecords returns what all pages of a query hold, beginning at its cursor; Limit
 // is how many are read at a time. A page is read when the one before has been
 // yielded, so nothing of the store is held while the caller works. After an error,
-// which comes with a zero record, it ends.
+// which comes with a zero record, it ends. It may be ranged over again, and then
+// begins at the same place.
 func AllRecords(ctx context.Context, l Ledger, q RecordQuery) iter.Seq2[Record, error] {
 	return all(func(c Cursor) (Page[Record], error) {
+		q := q // of this round; another may be on its way
 		q.Cursor = c
 		return l.Records(ctx, q)
 	}, q.Cursor)
 }
 
-// AllResellers does for resellers what [AllRecords] does for records.
+// AllResellers does for resellers what [AllRecords] does for records. It has no
+// use for a total and asks for none.
 func AllResellers(ctx context.Context, l Ledger, q ResellerQuery) iter.Seq2[Reseller, error] {
 	return all(func(c Cursor) (Page[Reseller], error) {
-		q.Cursor = c
+		q := q
+		q.Cursor, q.Total = c, false
 		return l.Resellers(ctx, q)
 	}, q.Cursor)
 }

@@ -68,8 +68,9 @@ type AsOf struct {
 // IsZero tells whether it is now.
 func (a AsOf) IsZero() bool { return a.Sequence == 0 && a.Time.IsZero() }
 
-// Normalize returns it in UTC and whole microseconds, or an [*InvalidError] if
-// both are given, the sequence is negative or the year is not 1 to 9999.
+// Normalize returns it in UTC, truncated to whole microseconds, which changes
+// nothing, because records have no others. It is an [*InvalidError] if both are
+// given, the sequence is negative or the year is not 1 to 9999.
 func (a AsOf) Normalize() (AsOf, error) {
 	switch {
 	case a.Sequence != 0 && !a.Time.IsZero():
@@ -77,8 +78,14 @@ func (a AsOf) Normalize() (AsOf, error) {
 	case a.Sequence < 0:
 		return a, &InvalidError{"as of", fmt.Sprintf("is sequence %d, must be positive", a.Sequence)}
 	}
-	err := checkTime("as of", &a.Time)
-	return a, err
+	given := !a.Time.IsZero()
+	if err := checkTime("as of", &a.Time); err != nil {
+		return a, err
+	}
+	if given && a.Time.IsZero() {
+		return a, &InvalidError{"as of", "is within the first microsecond of the year 1, before which nothing can be"} // not now
+	}
+	return a, nil
 }
 
 // ResellerQuery selects resellers. The zero value lists all that are not closed,
@@ -103,11 +110,12 @@ type ResellerQuery struct {
 	// Statuses to list; empty means active and frozen.
 	Statuses []Status `json:"statuses,omitempty"`
 	// MinAvailable and MaxAvailable bound the available credit, both inclusive; nil
-	// is unbounded, 0 is 0.
+	// is unbounded, 0 is 0. They are amounts, so their magnitude is below 10^12.
 	MinAvailable *decimal.Decimal `json:"min_available,omitempty"`
 	MaxAvailable *decimal.Decimal `json:"max_available,omitempty"`
-	// Low selects those whose available credit is at or below a threshold; nil
-	// means all.
+	// Low selects those whose available credit is at or below a threshold, exactly
+	// as [Record.Warnings] compares it; nil means all. To a percentage, a reseller to
+	// whom nothing is allocated is low unless its available credit is above 0.
 	Low *Threshold `json:"low,omitempty"`
 	// Order is newest by default.
 	Order Order `json:"order,omitempty"`
@@ -237,8 +245,8 @@ type RecordQuery struct {
 
 // Normalize returns the query in its one form, with its defaults filled in and
 // sharing nothing with q, or an [*InvalidError]. The cursor is left for the ledger
-// to read. Times become UTC and whole microseconds, which changes no bound,
-// because records have no others.
+// to read. Times become UTC and are rounded up to whole microseconds, which
+// changes no bound, because records have no others.
 func (q RecordQuery) Normalize() (RecordQuery, error) {
 	var err error
 	if q.Kinds, err = normalSet("kinds", q.Kinds, Kinds()); err != nil {
@@ -302,19 +310,26 @@ func normalAmount(field string, given *decimal.Decimal) (*decimal.Decimal, error
 	}
 	v, err := Millionths(*given)
 	if err != nil {
-		return nil, &InvalidError{field, reason(err)}
+		return nil, &InvalidError{field, strings.TrimPrefix(reason(err), "amount: ")}
 	}
 	return new(FromMillionths(v)), nil
 }
 
 func normalRange(what string, from, until *time.Time) error {
 	for _, t := range []*time.Time{from, until} {
-		if !t.IsZero() {
-			*t = t.Add(time.Microsecond - 1) // up, because no time of a record lies between
-		}
+		given := *t
 		if err := checkTime(what+" range", t); err != nil {
 			return err
 		}
+		if t.Before(given) {
+			*t = t.Add(time.Microsecond) // up, because no time of a record lies between
+		}
+	}
+	if from.Year() > 9999 {
+		return &InvalidError{what + " range", "begins after the last microsecond of the year 9999 and leaves nothing"}
+	}
+	if until.Year() > 9999 {
+		*until = time.Time{} // after every time of a record
 	}
 	if !until.IsZero() && !from.Before(*until) {
 		return &InvalidError{what + " range", fmt.Sprintf("from %s until %s leaves nothing; from must be before until", from.Format(time.RFC3339Nano), until.Format(time.RFC3339Nano))}

@@ -31,6 +31,15 @@ func TestRecord_PoolBefore(t *testing.T) {
 	}
 }
 
+func TestRecord_Head(t *testing.T) {
+	t.Parallel()
+	b := newBook(t)
+	for _, c := range []credit.Command{addNimbus, credit.Grant{Amount: amt("100")}, credit.Allocation{ResellerID: nimbus, Amount: amt("50")}, credit.Freeze{ResellerID: nimbus}} {
+		r := b.do(c)
+		assert.Equal(t, b.Head(), r.Head(), "the head after record %d, %s", r.Sequence, r.Kind)
+	}
+}
+
 func TestRecord_Clone(t *testing.T) {
 	t.Parallel()
 	r := credit.Record{Metadata: map[string]string{"a": "b"}, Changed: []string{"name"}}

@@ -116,6 +116,8 @@ func TestThreshold(t *testing.T) {
 		got, err := credit.PercentThreshold(amt(p))
 		require.NoError(t, err)
 		assert.Equal(t, thresholds(t, p+"%")[0], got)
+		assert.True(t, got.IsPercent())
+		assert.Equal(t, p, got.Value().String())
 	}
 	for _, p := range []decimal.Decimal{amt("-0.000001"), amt("100.000001"), amt("0.0000001"), decimal.New(1, 20_000_000)} {
 		_, err := credit.PercentThreshold(p)
@@ -125,6 +127,8 @@ func TestThreshold(t *testing.T) {
 		got, err := credit.AmountThreshold(amt(a))
 		require.NoError(t, err)
 		assert.Equal(t, thresholds(t, a)[0], got)
+		assert.False(t, got.IsPercent())
+		assert.Equal(t, a, got.Value().String())
 	}
 	for _, a := range []decimal.Decimal{amt("0.0000001"), amt("1000000000000"), decimal.New(1, 20_000_000)} {
 		_, err := credit.AmountThreshold(a)

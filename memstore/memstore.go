@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -341,7 +342,8 @@ func (s *Store) Resellers(ctx context.Context, id uuid.UUID, q credit.ResellerQu
 		l.mu.RLock()
 		defer l.mu.RUnlock()
 		return l.first(q, func(p store.ResellerPosition) bool {
-			return beginning || p.Compare(after) > 0 == q.Order.Ascending() && p != after
+			place := p.Compare(after)
+			return beginning || place != 0 && place > 0 == q.Order.Ascending()
 		}), nil
 	}
 	defer l.lockPlaced()()
@@ -427,7 +429,7 @@ func (s *Store) Latest(ctx context.Context, id uuid.UUID, resellers []uuid.UUID,
 	var found []credit.Record
 	for _, id := range resellers {
 		touching := l.touching[id]
-		end, _ := slices.BinarySearch(touching, until+1)
+		end := sort.Search(len(touching), func(i int) bool { return touching[i] > until })
 		for _, sequence := range slices.Backward(touching[:end]) {
 			if r := l.record(sequence); len(kinds) == 0 || slices.Contains(kinds, r.Kind) {
 				found = append(found, r.Clone())

@@ -104,8 +104,8 @@ func (l *Ledger) resellerPlace(q credit.ResellerQuery) (at resellerPlace, err er
 	p.ID = uuid.UUID(place[8:fixedPlace])
 	named := q.Order == credit.OrderName || q.Order == credit.OrderNameDown
 	switch {
-	case p.ID == uuid.Nil, at.asOf < 0, at.asOf > 0 && q.AsOf.IsZero(), !named && len(key) != 8,
-		named && (!utf8.Valid(key) || bytes.IndexByte(key, 0) >= 0):
+	case p.ID == uuid.Nil, at.asOf < 0, (at.asOf == 0) != q.AsOf.IsZero(), q.AsOf.Sequence > 0 && at.asOf != q.AsOf.Sequence,
+		!named && len(key) != 8, named && (!utf8.Valid(key) || bytes.IndexByte(key, 0) >= 0):
 		return at, badCursor() // forged: no page of the query ends there
 	case named:
 		p.Name = string(key)

@@ -112,22 +112,28 @@ func TestACursorThatWasChangedIsTurnedDown(t *testing.T) {
 	b, _ := listings(t)
 	records, err := b.Records(t.Context(), credit.RecordQuery{Limit: 3})
 	require.NoError(t, err)
-	resellers, err := b.Resellers(t.Context(), credit.ResellerQuery{Limit: 3})
-	require.NoError(t, err)
-	for _, listing := range []struct {
+	type listing struct {
 		cursor credit.Cursor
 		read   func(credit.Cursor) error
-	}{
-		{records.Next, func(c credit.Cursor) error {
-			_, err := b.Records(t.Context(), credit.RecordQuery{Limit: 3, Cursor: c})
+	}
+	all := []listing{{records.Next, func(c credit.Cursor) error {
+		_, err := b.Records(t.Context(), credit.RecordQuery{Limit: 3, Cursor: c})
+		return err
+	}}}
+	for _, q := range everyListing() {
+		q.Limit = 3
+		page, err := b.Resellers(t.Context(), q)
+		require.NoError(t, err)
+		all = append(all, listing{page.Next, func(c credit.Cursor) error {
+			q := q
+			q.Cursor = c
+			_, err := b.Resellers(t.Context(), q)
 			return err
-		}},
-		{resellers.Next, func(c credit.Cursor) error {
-			_, err := b.Resellers(t.Context(), credit.ResellerQuery{Limit: 3, Cursor: c})
-			return err
-		}},
-	} {
+		}})
+	}
+	for _, listing := range all {
 		good := string(listing.cursor)
+		require.NotEmpty(t, good)
 		require.NoError(t, listing.read(listing.cursor))
 		for i := range good {
 			for _, c := range []byte("A_-0z+/=\n\r \x00\xff") {
@@ -161,6 +167,14 @@ func TestACursorIsGoodForItsOwnQueryOnly(t *testing.T) {
 		"after a record": {After: 1},
 		"before one":     {Before: 9},
 		"turned round":   {NewestFirst: true},
+		"of an operator": {Operator: "o"},
+		"of a key":       {Key: "k"},
+		"of a reference": {Reference: "r"},
+		"of a customer":  {Customer: "c"},
+		"from a time":    {RecordedFrom: time.Unix(0, 0)},
+		"until a time":   {RecordedUntil: time.Unix(4e9, 0)},
+		"since":          {OccurredFrom: time.Unix(0, 0)},
+		"earlier than":   {OccurredUntil: time.Unix(4e9, 0)},
 	} {
 		q.Cursor = page.Next
 		_, err := b.Records(t.Context(), q)
@@ -173,10 +187,25 @@ func TestACursorIsGoodForItsOwnQueryOnly(t *testing.T) {
 
 	resellers, err := b.Resellers(t.Context(), credit.ResellerQuery{Limit: 3})
 	require.NoError(t, err)
-	for _, q := range []credit.ResellerQuery{{Order: credit.OrderOldest}, {Statuses: []credit.Status{credit.StatusActive}}} {
+	for _, q := range append(everyListing()[1:], credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive}}, credit.ResellerQuery{Name: "r"}, credit.ResellerQuery{Mobile: "1"},
+		credit.ResellerQuery{Remark: "r"}, credit.ResellerQuery{Email: "e"}, credit.ResellerQuery{ExternalID: "e"}, credit.ResellerQuery{MinAvailable: new(amt("0"))},
+		credit.ResellerQuery{MaxAvailable: new(amt("0"))}, credit.ResellerQuery{Low: new(credit.Threshold{})}) {
 		q.Cursor = resellers.Next
 		_, err := b.Resellers(t.Context(), q)
 		invalidCursor(t, err, "a cursor of another query was taken")
+	}
+	for _, one := range everyListing() {
+		one.Limit = 3
+		page, err := b.Resellers(t.Context(), one)
+		require.NoError(t, err)
+		for _, two := range everyListing() {
+			two.Cursor = page.Next
+			if _, err := b.Resellers(t.Context(), two); one.Order == two.Order && one.AsOf == two.AsOf {
+				require.NoError(t, err)
+			} else {
+				invalidCursor(t, err, "a cursor of another order was taken")
+			}
+		}
 	}
 	_, err = other.Resellers(t.Context(), credit.ResellerQuery{Cursor: resellers.Next})
 	invalidCursor(t, err, "a cursor of another ledger was taken")
@@ -184,8 +213,51 @@ func TestACursorIsGoodForItsOwnQueryOnly(t *testing.T) {
 	invalidCursor(t, err, "a cursor of resellers was taken for records")
 
 	// The same query in other words.
-	_, err = b.Resellers(t.Context(), credit.ResellerQuery{Statuses: []credit.Status{credit.StatusFrozen, credit.StatusActive, credit.StatusActive}, Limit: 7, Cursor: resellers.Next})
+	_, err = b.Resellers(t.Context(), credit.ResellerQuery{Statuses: []credit.Status{credit.StatusFrozen, credit.StatusActive, credit.StatusActive}, Limit: 7, Total: true, Cursor: resellers.Next})
 	require.NoError(t, err)
+	low, err := b.Resellers(t.Context(), credit.ResellerQuery{MaxAvailable: new(amt("100.00")), Low: new(credit.DefaultThresholds()[0]), Limit: 1})
+	require.NoError(t, err)
+	var same credit.Threshold
+	require.NoError(t, same.UnmarshalText([]byte("25.00%")))
+	_, err = b.Resellers(t.Context(), credit.ResellerQuery{MaxAvailable: new(amt("1e2")), Low: &same, Limit: 1, Cursor: low.Next})
+	require.NoError(t, err)
+}
+
+// everyListing is each order, and the past; the first is the default.
+func everyListing() []credit.ResellerQuery {
+	var all []credit.ResellerQuery
+	for _, o := range credit.Orders() {
+		all = append(all, credit.ResellerQuery{Order: o})
+	}
+	return append(all, credit.ResellerQuery{Order: credit.OrderNewest, AsOf: credit.AsOf{Sequence: 13}}, credit.ResellerQuery{Order: credit.OrderOldest, AsOf: credit.AsOf{Sequence: 13}},
+		credit.ResellerQuery{Order: credit.OrderOldest, AsOf: credit.AsOf{Time: newClock().now}})
+}
+
+// The longest name, and the greatest and the least figures, fit into a cursor.
+func TestACursorHoldsThePlaceOfAnyReseller(t *testing.T) {
+	t.Parallel()
+	b := newBook(t, newClock().options())
+	b.grant("999999998999.999999")
+	for i, name := range []string{strings.Repeat("x", credit.MaxName), strings.Repeat("𝄞", credit.MaxName/4), strings.Repeat("Ä", credit.MaxName/2)} {
+		r, err := b.AddReseller(t.Context(), credit.NewReseller{ExternalID: name[:8], Name: name, BoundAt: []time.Time{time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC), {}}[i]})
+		require.NoError(t, err)
+		if i == 0 {
+			_, err = b.Allocate(t.Context(), credit.Allocation{ResellerID: r.ResellerID, Amount: amt("999999999999.999999")})
+			require.NoError(t, err)
+			_, err = b.CorrectUsage(t.Context(), credit.Correction{ResellerID: r.ResellerID, Amount: amt("999999999999.999999")})
+		} else if i == 1 {
+			_, err = b.RecordUsage(t.Context(), credit.Usage{ResellerID: r.ResellerID, Amount: amt("999999999999.999999")})
+		}
+		require.NoError(t, err)
+	}
+	for _, order := range credit.Orders() {
+		var names []string
+		for r, err := range credit.AllResellers(t.Context(), b, credit.ResellerQuery{Order: order, Limit: 1}) {
+			require.NoError(t, err)
+			names = append(names, r.Name)
+		}
+		assert.Len(t, names, 4, order)
+	}
 }
 
 // forge makes a cursor as somebody would who knows how: its digest has no secret.
@@ -224,17 +296,59 @@ func TestACursorThatWasForgedShowsNothingThatItsQueryDoesNot(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, forge(acme.ID, credit.RecordQuery{}, binary.BigEndian.AppendUint64(nil, 2)), page.Next, "this test forges cursors of another form")
 
-	normal, err := credit.ResellerQuery{}.Normalize()
-	require.NoError(t, err)
-	normal.Limit = 0
-	for _, bound := range []int64{math.MinInt64, -1, 0, 1, math.MaxInt64} {
-		for _, last := range []uuid.UUID{uuid.Nil, uuid.Max} {
-			position := binary.BigEndian.AppendUint64(append(make([]byte, 8, 32), last[:]...), uint64(bound))
-			_, err := b.Resellers(t.Context(), credit.ResellerQuery{Cursor: forge(acme.ID, normal, position)})
-			if err != nil {
-				invalidCursor(t, err, "a forged cursor is an error of another sort")
+	// Places that no page of the query ends at are turned down, and all others lead
+	// to resellers that the query selects.
+	for _, q := range everyListing() {
+		normal, err := q.Normalize()
+		require.NoError(t, err)
+		normal.Limit = 0
+		named := q.Order == credit.OrderName || q.Order == credit.OrderNameDown
+		for _, asOf := range []int64{math.MinInt64, -1, 0, 1, 12, 13, 14, math.MaxInt64} {
+			for _, last := range []uuid.UUID{uuid.Nil, id(1010), uuid.Max} {
+				fixed := append(binary.BigEndian.AppendUint64(nil, uint64(asOf)), last[:]...)
+				keys := map[string]bool{"": named, "\xff": false, "a\x00b": false, "reselle": named, "1234567": named, "123456789": named, strings.Repeat("\U0010FFFF", credit.MaxName/4): named}
+				for _, bound := range []int64{math.MinInt64, -1, 0, 1, math.MaxInt64} {
+					key := string(binary.BigEndian.AppendUint64(nil, uint64(bound)))
+					keys[key] = !named // as a name it has a NUL or is no UTF-8
+				}
+				for key, good := range keys {
+					good = good && last != uuid.Nil && (q.AsOf.IsZero() && asOf == 0 || q.AsOf.Sequence > 0 && asOf == q.AsOf.Sequence || !q.AsOf.Time.IsZero() && asOf > 0)
+					asked := q
+					asked.Cursor = forge(acme.ID, normal, append(fixed[:len(fixed):len(fixed)], key...))
+					page, err := b.Resellers(t.Context(), asked)
+					if !good {
+						invalidCursor(t, err, "a place that no page ends at was taken")
+						continue
+					}
+					require.NoError(t, err, "%s, key %q", q.Order, key)
+					for _, r := range page.Items {
+						assert.NotEqual(t, credit.StatusClosed, r.Status)
+					}
+				}
 			}
 		}
+		invalidCursor(t, func() error {
+			q.Cursor = forge(acme.ID, normal, make([]byte, 23))
+			_, err := b.Resellers(t.Context(), q)
+			return err
+		}(), "a place that is too short was taken")
+		page, err := b.Resellers(t.Context(), credit.ResellerQuery{Order: q.Order, AsOf: q.AsOf, Limit: 5})
+		require.NoError(t, err)
+		last := page.Items[4]
+		asOf := int64(0)
+		if !q.AsOf.IsZero() {
+			asOf = 13
+		}
+		place := append(binary.BigEndian.AppendUint64(nil, uint64(asOf)), last.ID[:]...)
+		switch q.Order {
+		case credit.OrderName, credit.OrderNameDown:
+			place = append(place, credit.Fold(last.Name)...)
+		case credit.OrderAvailable, credit.OrderAvailableDown:
+			place = binary.BigEndian.AppendUint64(place, uint64(last.Available().Shift(6).IntPart()))
+		default:
+			place = binary.BigEndian.AppendUint64(place, uint64(last.BoundAt.UnixMicro()))
+		}
+		assert.Equal(t, forge(acme.ID, normal, place), page.Next, "this test forges cursors of another form")
 	}
 }
 
@@ -242,29 +356,59 @@ func FuzzCursor(f *testing.F) {
 	b, _ := listings(f)
 	records, err := b.Records(f.Context(), credit.RecordQuery{Limit: 3})
 	require.NoError(f, err)
-	resellers, err := b.Resellers(f.Context(), credit.ResellerQuery{Limit: 3})
-	require.NoError(f, err)
-	good := map[credit.Cursor]bool{records.Next: true, resellers.Next: true}
-	f.Add(string(records.Next), false)
-	f.Add(string(resellers.Next), true)
-	f.Add("", false)
-	f.Add(strings.Repeat("\n", len(records.Next)), true)
-	f.Add(strings.Repeat("\r\n", len(resellers.Next)/2), false)
-	f.Add(string(forge(acme.ID, credit.RecordQuery{}, binary.BigEndian.AppendUint64(nil, math.MaxUint64))), true)
-	f.Fuzz(func(t *testing.T, cursor string, backwards bool) {
+	good := map[credit.Cursor]bool{records.Next: true}
+	f.Add(string(records.Next), byte(0))
+	for i, q := range everyListing() {
+		q.Limit = 3
+		page, err := b.Resellers(f.Context(), q)
+		require.NoError(f, err)
+		good[page.Next] = true
+		f.Add(string(page.Next), byte(i))
+		normal, err := q.Normalize()
+		require.NoError(f, err)
+		normal.Limit = 0
+		for _, bound := range []int64{math.MinInt64, 0, math.MaxInt64} {
+			last := id(1010)
+			place := append(binary.BigEndian.AppendUint64(nil, uint64(q.AsOf.Sequence)), last[:]...)
+			f.Add(string(forge(acme.ID, normal, binary.BigEndian.AppendUint64(place, uint64(bound)))), byte(i))
+		}
+	}
+	f.Add("", byte(0))
+	f.Add(strings.Repeat("\n", len(records.Next)), byte(1))
+	f.Add(strings.Repeat("\r\n", len(records.Next)/2), byte(2))
+	for _, sequence := range []uint64{0, 1, 1 << 62, 1 << 63, math.MaxUint64} {
+		for i, backwards := range []bool{false, true} {
+			f.Add(string(forge(acme.ID, credit.RecordQuery{NewestFirst: backwards}, binary.BigEndian.AppendUint64(nil, sequence))), byte(i))
+		}
+	}
+	f.Fuzz(func(t *testing.T, cursor string, which byte) {
 		c := credit.Cursor(cursor)
-		_, err := b.Records(t.Context(), credit.RecordQuery{Cursor: c, NewestFirst: backwards})
-		if err != nil {
-			invalidCursor(t, err, "not an invalid cursor")
-		} else if !backwards && c != "" && !good[c] {
+		own := func(query any) {
+			if c == "" || good[c] {
+				return
+			}
 			// Whoever knows the digest may make one. It must be in the one form.
 			raw, err := base64.RawURLEncoding.DecodeString(cursor)
 			require.NoError(t, err)
-			require.Equal(t, forge(acme.ID, credit.RecordQuery{}, raw[17:]), c, "a cursor that no query gave was taken")
+			require.Equal(t, forge(acme.ID, query, raw[17:]), c, "a cursor that no query gave was taken")
 		}
-		_, err = b.Resellers(t.Context(), credit.ResellerQuery{Cursor: c, Order: orders[backwards]})
-		if err != nil {
+		q := credit.RecordQuery{NewestFirst: which%2 == 1}
+		asked := q
+		asked.Cursor = c
+		if _, err := b.Records(t.Context(), asked); err != nil {
 			invalidCursor(t, err, "not an invalid cursor")
+		} else {
+			own(q)
+		}
+		r := everyListing()[int(which)%len(everyListing())]
+		normal, err := r.Normalize()
+		require.NoError(t, err)
+		normal.Limit = 0
+		r.Cursor = c
+		if _, err := b.Resellers(t.Context(), r); err != nil {
+			invalidCursor(t, err, "not an invalid cursor")
+		} else {
+			own(normal)
 		}
 	})
 }

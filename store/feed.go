@@ -32,8 +32,8 @@ type Change struct {
 // is held in the store meanwhile. The last yield is an error, with a zero Change:
 // that of the context, or of the store when its retries are used up. To go on,
 // follow after the last sequence that was dealt with; 0 is the beginning. A
-// sequence beyond the head is a *credit.InvalidError: the log is not the one that
-// was followed.
+// sequence that is negative or beyond the head is a *credit.InvalidError; with the
+// latter the log is not the one that was followed.
 func (l *Ledger) Follow(ctx context.Context, after int64, o FollowOptions) iter.Seq2[Change, error] {
 	if o.Thresholds == nil {
 		o.Thresholds = credit.DefaultThresholds()
@@ -43,8 +43,8 @@ func (l *Ledger) Follow(ctx context.Context, after int64, o FollowOptions) iter.
 	}
 	return func(yield func(Change, error) bool) {
 		head, err := l.Head(ctx)
-		if err == nil && after > head.Sequence {
-			err = &credit.InvalidError{Field: "after", Problem: fmt.Sprintf("is sequence %d, the log ends at %d", after, head.Sequence)}
+		if err == nil && (after < 0 || after > head.Sequence) {
+			err = &credit.InvalidError{Field: "after", Problem: fmt.Sprintf("is sequence %d, must be 0 to %d, where the log ends", after, head.Sequence)}
 		}
 		for err == nil {
 			written := l.written.next() // before reading, so that nothing falls between

@@ -45,8 +45,11 @@ func (l *Ledger) Resellers(ctx context.Context, q credit.ResellerQuery) (credit.
 		return page, err
 	}
 	total, err := read(ctx, func(ctx context.Context) (int, error) { return l.store.CountResellers(ctx, l.distributor.ID, q) })
+	if err != nil {
+		return credit.Page[credit.Reseller]{}, err
+	}
 	page.Total = &total
-	return page, err
+	return page, nil
 }
 
 func (l *Ledger) listResellers(ctx context.Context, q credit.ResellerQuery, after ResellerPosition) ([]credit.Reseller, error) {
@@ -59,7 +62,7 @@ func (l *Ledger) listResellers(ctx context.Context, q credit.ResellerQuery, afte
 // today; what may have been different then is looked at here.
 func (l *Ledger) listAsOf(ctx context.Context, q credit.ResellerQuery, after ResellerPosition, sequence int64) ([]credit.Reseller, error) {
 	today := q
-	today.AsOf, today.Limit = credit.AsOf{}, credit.MaxPageSize
+	today.AsOf, today.Limit = credit.AsOf{}, min(q.Limit, credit.MaxPageSize)
 	today.Statuses = []credit.Status{credit.StatusActive, credit.StatusClosed, credit.StatusFrozen}
 	today.MinAvailable, today.MaxAvailable, today.Low = nil, nil, nil
 	var found []credit.Reseller
@@ -84,6 +87,7 @@ func (l *Ledger) listAsOf(ctx context.Context, q credit.ResellerQuery, after Res
 		if last || len(found) >= q.Limit {
 			return found[:min(len(found), q.Limit)], nil
 		}
+		today.Limit = min(2*today.Limit, credit.MaxPageSize) // few of them match
 	}
 }
 
@@ -208,8 +212,9 @@ func (l *Ledger) Records(ctx context.Context, q credit.RecordQuery) (credit.Page
 	}, func(last credit.Record) credit.Cursor { return l.recordCursor(q, last) })
 }
 
-// bySequence makes a range of sequences of the range of recorded-at, which grows
-// with the sequence: no index of times has to be written with every record.
+// bySequence makes a range of sequences of the range of recorded-at, which never
+// falls as the sequence grows: no index of times has to be written with every
+// record.
 func (l *Ledger) bySequence(ctx context.Context, q credit.RecordQuery) (credit.RecordQuery, error) {
 	if q.RecordedFrom.IsZero() && q.RecordedUntil.IsZero() {
 		return q, nil
@@ -224,6 +229,9 @@ func (l *Ledger) bySequence(ctx context.Context, q credit.RecordQuery) (credit.R
 			return q, err
 		}
 		q.After = max(q.After, before)
+		if before == head.Sequence {
+			q.Before = 1 // all is earlier, and so may be what is written by now
+		}
 	}
 	if !q.RecordedUntil.IsZero() {
 		before, err := l.recordedBefore(ctx, head, q.RecordedUntil)

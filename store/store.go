@@ -58,7 +58,8 @@ type Store interface {
 	// beginning. q.AsOf is zero; q.Cursor and q.Total are to be ignored.
 	Resellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after ResellerPosition) ([]credit.Reseller, error)
 
-	// CountResellers counts all that match the query, whatever its limit.
+	// CountResellers counts all that match the query, whatever its limit and its
+	// order.
 	CountResellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) (int, error)
 
 	// Records returns at most q.Limit records that match the normalized query, in

@@ -48,8 +48,11 @@ type hooked struct {
 	append    func(ctx context.Context, expected credit.Head, b store.Batch, next func() error) error
 	records   func(ctx context.Context, q credit.RecordQuery, next func() ([]credit.Record, error)) ([]credit.Record, error)
 	resellers func(q credit.ResellerQuery, next func() ([]credit.Reseller, error)) ([]credit.Reseller, error)
+	count     func(next func() (int, error)) (int, error)
+	latest    func(next func() ([]credit.Record, error)) ([]credit.Record, error)
 
 	loads, appends, looks atomic.Int64 // how often Load, Append and Records were called
+	counts                atomic.Int64 // and CountResellers
 }
 
 func (s *hooked) Create(ctx context.Context, d credit.Distributor) (credit.Distributor, error) {
@@ -94,6 +97,23 @@ func (s *hooked) Resellers(ctx context.Context, ledger uuid.UUID, q credit.Resel
 		return next()
 	}
 	return s.resellers(q, next)
+}
+
+func (s *hooked) CountResellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) (int, error) {
+	s.counts.Add(1)
+	next := func() (int, error) { return s.Store.CountResellers(ctx, ledger, q) }
+	if s.count == nil {
+		return next()
+	}
+	return s.count(next)
+}
+
+func (s *hooked) Latest(ctx context.Context, ledger uuid.UUID, resellers []uuid.UUID, kinds []credit.Kind, until int64) ([]credit.Record, error) {
+	next := func() ([]credit.Record, error) { return s.Store.Latest(ctx, ledger, resellers, kinds, until) }
+	if s.latest == nil {
+		return next()
+	}
+	return s.latest(next)
 }
 
 // book is a ledger whose store is hooked. It has one reseller, nimbus, without

@@ -1,8 +1,6 @@
 package storetest
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -127,7 +125,12 @@ func (b *book) enter(batch store.Batch) {
 // records.
 func (b *book) write(t testing.TB, s store.Store, commands ...credit.Command) []credit.Record {
 	t.Helper()
-	batch := b.draft(commands...)
+	return b.append(t, s, b.draft(commands...))
+}
+
+// append writes a batch, which must succeed, and returns its records.
+func (b *book) append(t testing.TB, s store.Store, batch store.Batch) []credit.Record {
+	t.Helper()
 	expected := b.head
 	b.enter(copyOf(batch))
 	require.NoError(t, s.Append(t.Context(), b.distributor.ID, expected, batch), "append %d records on top of the head", len(batch.Records))
@@ -146,21 +149,18 @@ func copyOf(b store.Batch) store.Batch {
 
 // listed are the book's resellers as a listing should have them.
 func (b *book) listed(q credit.ResellerQuery) []credit.Reseller {
-	var list []credit.Reseller
-	for _, r := range b.resellers {
-		if slices.Contains(q.Statuses, r.Status) {
+	return listing(q, slices.Collect(maps.Values(b.resellers)))
+}
+
+// latest are the book's newest records of some resellers.
+func (b *book) latest(resellers []uuid.UUID, kinds []credit.Kind, until int64) []credit.Record {
+	var list []credit.Record
+	for _, id := range resellers {
+		if r, ok := newest(b.records, id, kinds, until); ok {
 			list = append(list, r)
 		}
 	}
-	slices.SortFunc(list, byBound)
-	if !q.Order.Ascending() {
-		slices.Reverse(list)
-	}
 	return list
-}
-
-func byBound(x, y credit.Reseller) int {
-	return cmp.Or(x.BoundAt.Compare(y.BoundAt), bytes.Compare(x.ID[:], y.ID[:]))
 }
 
 func everyStatus() []credit.Status {
@@ -184,10 +184,30 @@ func (b *book) requireStored(t testing.TB, s store.Store, why string) {
 	}
 	requireSameSet(t, keyed, found.Records, func(r credit.Record) any { return r.Sequence }, "the records of the keys: "+why)
 	b.requireRecords(ctx, t, s, why)
-	for _, order := range credit.Orders()[:2] {
+	// Both orders by bound-at, and in turn one of the others.
+	for _, order := range append(credit.Orders()[:2:2], credit.Orders()[2+len(b.records)%4]) {
 		q := credit.ResellerQuery{Statuses: everyStatus(), Order: order, Limit: credit.MaxPageSize}
 		requireSameList(t, b.listed(q), listResellers(ctx, t, s, b.distributor.ID, q), "the listing of resellers: "+why)
 	}
+	b.requireCount(t, s, credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: 1}, why)
+	ids := slices.Collect(maps.Keys(b.resellers))
+	b.requireLatest(t, s, ids[:min(len(ids), credit.MaxPageSize)], nil, b.head.Sequence, why)
+}
+
+func (b *book) requireCount(t testing.TB, s store.Store, q credit.ResellerQuery, why string) {
+	t.Helper()
+	count, err := s.CountResellers(t.Context(), b.distributor.ID, q)
+	require.NoError(t, err, "count resellers: %s", why)
+	require.Equal(t, len(b.listed(q)), count, "CountResellers of %s: %s", show(q), why)
+}
+
+func (b *book) requireLatest(t testing.TB, s store.Store, resellers []uuid.UUID, kinds []credit.Kind, until int64, why string) {
+	t.Helper()
+	got, err := s.Latest(t.Context(), b.distributor.ID, resellers, kinds, until)
+	require.NoError(t, err, "read the latest records: %s", why)
+	what := fmt.Sprintf("the latest records of kinds %v until %d: %s", kinds, until, why)
+	requireSameSet(t, b.latest(resellers, kinds, until), got, func(r credit.Record) any { return r.Sequence }, what)
+	require.Len(t, got, len(b.latest(resellers, kinds, until)), "one of each: %s", what)
 }
 
 func (b *book) requireRecords(ctx context.Context, t testing.TB, s store.Store, why string) {
@@ -209,7 +229,7 @@ func listResellers(ctx context.Context, t testing.TB, s store.Store, ledger uuid
 	t.Helper()
 	var list []credit.Reseller
 	var after store.ResellerPosition
-	for range 100_000 {
+	for range 2_000 {
 		page, err := s.Resellers(ctx, ledger, q, after)
 		require.NoError(t, err, "list resellers")
 		require.LessOrEqual(t, len(page), q.Limit, "a page is at most its limit")
@@ -217,8 +237,7 @@ func listResellers(ctx context.Context, t testing.TB, s store.Store, ledger uuid
 		if len(page) < q.Limit {
 			return list
 		}
-		last := page[len(page)-1]
-		after = store.PositionOf(last, q.Order)
+		after = placed(q.Order, page[len(page)-1])
 	}
 	require.FailNow(t, "a listing has no end")
 	return nil

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
@@ -104,7 +106,9 @@ type deviant struct {
 	load      func(context.Context, uuid.UUID, credit.ReadSet) (credit.Snapshot, error)
 	append    func(context.Context, uuid.UUID, credit.Head, store.Batch) error
 	resellers func(context.Context, uuid.UUID, credit.ResellerQuery, store.ResellerPosition) ([]credit.Reseller, error)
+	count     func(context.Context, uuid.UUID, credit.ResellerQuery) (int, error)
 	records   func(context.Context, uuid.UUID, credit.RecordQuery) ([]credit.Record, error)
+	latest    func(context.Context, uuid.UUID, []uuid.UUID, []credit.Kind, int64) ([]credit.Record, error)
 }
 
 func (d *deviant) Create(ctx context.Context, of credit.Distributor) (credit.Distributor, error) {
@@ -140,6 +144,129 @@ func (d *deviant) Records(ctx context.Context, ledger uuid.UUID, q credit.Record
 		return d.records(ctx, ledger, q)
 	}
 	return d.Store.Records(ctx, ledger, q)
+}
+
+func (d *deviant) CountResellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) (int, error) {
+	if d.count != nil {
+		return d.count(ctx, ledger, q)
+	}
+	return d.Store.CountResellers(ctx, ledger, q)
+}
+
+func (d *deviant) Latest(ctx context.Context, ledger uuid.UUID, resellers []uuid.UUID, kinds []credit.Kind, until int64) ([]credit.Record, error) {
+	if d.latest != nil {
+		return d.latest(ctx, ledger, resellers, kinds, until)
+	}
+	return d.Store.Latest(ctx, ledger, resellers, kinds, until)
+}
+
+// lists lists and counts resellers with another filter or another order; nil is
+// the right one.
+func lists(match func(credit.ResellerQuery, credit.Reseller) bool, place func(credit.Reseller, credit.Order) store.ResellerPosition) func(*memstore.Store) store.Store {
+	if match == nil {
+		match = credit.ResellerQuery.Matches
+	}
+	if place == nil {
+		place = store.PositionOf
+	}
+	return func(s *memstore.Store) store.Store {
+		all := func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) ([]credit.Reseller, error) {
+			found, err := s.Resellers(ctx, ledger, credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderOldest, Limit: 100_000}, store.ResellerPosition{})
+			return slices.DeleteFunc(found, func(r credit.Reseller) bool { return !match(q, r) }), err
+		}
+		return &deviant{Store: s,
+			resellers: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
+				found, err := all(ctx, ledger, q)
+				compare := func(a, b store.ResellerPosition) int {
+					if q.Order.Ascending() {
+						return a.Compare(b)
+					}
+					return b.Compare(a)
+				}
+				slices.SortFunc(found, func(a, b credit.Reseller) int { return compare(place(a, q.Order), place(b, q.Order)) })
+				found = slices.DeleteFunc(found, func(r credit.Reseller) bool {
+					return after != store.ResellerPosition{} && compare(place(r, q.Order), after) <= 0
+				})
+				return found[:min(len(found), q.Limit)], err
+			},
+			count: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) (int, error) {
+				found, err := all(ctx, ledger, q)
+				return len(found), err
+			},
+		}
+	}
+}
+
+// asks changes the queries for resellers.
+func asks(change func(*credit.ResellerQuery)) func(*memstore.Store) store.Store {
+	return lists(func(q credit.ResellerQuery, r credit.Reseller) bool {
+		change(&q)
+		return q.Matches(r)
+	}, nil)
+}
+
+// searches looks for names, mobiles and remarks in another way.
+func searches(contains func(text, part string) bool) func(*memstore.Store) store.Store {
+	return lists(func(q credit.ResellerQuery, r credit.Reseller) bool {
+		found := (q.Name == "" || contains(r.Name, q.Name)) && (q.Mobile == "" || contains(r.Mobile, q.Mobile)) && (q.Remark == "" || contains(r.Remark, q.Remark))
+		q.Name, q.Mobile, q.Remark = "", "", ""
+		return found && q.Matches(r)
+	}, nil)
+}
+
+// like is the operator of SQL, whose % and _ stand for something.
+func like(text, part string) bool {
+	pattern := strings.NewReplacer(`%`, `.*`, `_`, `.`).Replace(regexp.QuoteMeta(credit.Fold(part)))
+	return regexp.MustCompile(`(?s)` + pattern).MatchString(credit.Fold(text))
+}
+
+// low takes another view of what is low.
+func low(below func(available, allocated int64, t credit.Threshold) bool) func(*memstore.Store) store.Store {
+	return lists(func(q credit.ResellerQuery, r credit.Reseller) bool {
+		t := q.Low
+		q.Low = nil
+		return q.Matches(r) && (t == nil || below(fine(r.Available()), fine(r.Allocated), *t))
+	}, nil)
+}
+
+func fine(d decimal.Decimal) int64 { return d.Shift(credit.FractionalDigits).IntPart() }
+
+// readsRecords changes the queries for records.
+func readsRecords(change func(*credit.RecordQuery)) func(*memstore.Store) store.Store {
+	return func(s *memstore.Store) store.Store {
+		return &deviant{Store: s, records: func(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
+			change(&q)
+			return s.Records(ctx, ledger, q)
+		}}
+	}
+}
+
+// recordsWithout finds records by one text as a collation compares it.
+func recordsWithout(same func(asked, has string) bool, field func(*credit.RecordQuery, *credit.Record) (*string, string)) func(*memstore.Store) store.Store {
+	return func(s *memstore.Store) store.Store {
+		return &deviant{Store: s, records: func(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
+			limit, of := q.Limit, &q
+			asked, _ := field(of, &credit.Record{})
+			text := *asked
+			*asked, q.Limit = "", 100_000
+			found, err := s.Records(ctx, ledger, q)
+			found = slices.DeleteFunc(found, func(r credit.Record) bool {
+				_, has := field(of, &r)
+				return text != "" && !same(text, has)
+			})
+			return found[:min(len(found), limit)], err
+		}}
+	}
+}
+
+// latest changes what Latest is asked.
+func latest(change func(resellers *[]uuid.UUID, kinds *[]credit.Kind, until *int64)) func(*memstore.Store) store.Store {
+	return func(s *memstore.Store) store.Store {
+		return &deviant{Store: s, latest: func(ctx context.Context, ledger uuid.UUID, resellers []uuid.UUID, kinds []credit.Kind, until int64) ([]credit.Record, error) {
+			change(&resellers, &kinds, &until)
+			return s.Latest(ctx, ledger, resellers, kinds, until)
+		}}
+	}
 }
 
 // batches changes what is appended.
@@ -254,7 +381,7 @@ func collated(fold func(string) string, keys bool) func(*memstore.Store) store.S
 }
 
 var brokenStores = map[string]brokenStore{
-	"a store that is whole": {fails: []string{"port/rule 4", "port/Resellers", "model", "recording", "histories", "contention", "faults"}},
+	"a store that is whole": {fails: []string{"port/rule 4", "port/Resellers", "port/CountResellers", "port/Records", "port/Latest", "pages", "model", "recording", "histories", "contention", "faults"}},
 	"compares only the sequence": {
 		wrap: func(s *memstore.Store) store.Store {
 			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
@@ -445,7 +572,7 @@ var brokenStores = map[string]brokenStore{
 				return page, err
 			}}
 		},
-		fails: []string{"port/Resellers/newest first is oldest first reversed", "port/Resellers/pages of every size, in both orders, ties by id"},
+		fails: []string{"port/Resellers/each order down is the one up reversed", "port/Resellers/pages of every size, in every order, ties by id"},
 	},
 	"begins a page with the last one of the page before": {
 		wrap: func(s *memstore.Store) store.Store {
@@ -639,6 +766,345 @@ var brokenStores = map[string]brokenStore{
 					select {} // waits for a lock that nobody returns
 				}
 				return s.Load(ctx, ledger, asked)
+			}}
+		},
+		fails: []string{"port/rule 10/every method ends when its context is over"},
+	},
+	"searches with regard to case": {wrap: searches(strings.Contains), fails: []string{"port/Resellers/name, mobile and remark by part, whatever the case", "port/Resellers/filters in every combination, in every order, counted", "pages"}},
+	"searches with small letters": {
+		wrap:  searches(func(text, part string) bool { return strings.Contains(strings.ToLower(text), strings.ToLower(part)) }),
+		fails: []string{"port/Resellers/name, mobile and remark by part, whatever the case"},
+	},
+	"searches with capitals": {
+		wrap:  searches(func(text, part string) bool { return strings.Contains(strings.ToUpper(text), strings.ToUpper(part)) }),
+		fails: []string{"port/Resellers/name, mobile and remark by part, whatever the case"},
+	},
+	"searches in ASCII only": {
+		wrap: searches(func(text, part string) bool {
+			small := func(s string) string {
+				return strings.Map(func(r rune) rune {
+					if 'A' <= r && r <= 'Z' {
+						return r + 'a' - 'A'
+					}
+					return r
+				}, s)
+			}
+			return strings.Contains(small(text), small(part))
+		}),
+		fails: []string{"port/Resellers/name, mobile and remark by part, whatever the case", "pages"},
+	},
+	"searches with patterns": {wrap: searches(like), fails: []string{"port/Resellers/name, mobile and remark by part, whatever the case", "pages"}},
+	"searches at the beginning": {
+		wrap:  searches(func(text, part string) bool { return strings.HasPrefix(credit.Fold(text), credit.Fold(part)) }),
+		fails: []string{"port/Resellers/name, mobile and remark by part, whatever the case"},
+	},
+	"forgets the filter on mobile": {wrap: asks(func(q *credit.ResellerQuery) { q.Mobile = "" }), fails: []string{"port/Resellers/name, mobile and remark by part, whatever the case", "port/CountResellers/each filter alone"}},
+	"finds e-mails in any case": {
+		wrap: lists(func(q credit.ResellerQuery, r credit.Reseller) bool {
+			if strings.EqualFold(q.Email, r.Email) {
+				q.Email = ""
+			}
+			return q.Matches(r)
+		}, nil),
+		fails: []string{"port/Resellers/e-mail and external id byte by byte", "pages"},
+	},
+	"finds external ids in any case": {
+		wrap: lists(func(q credit.ResellerQuery, r credit.Reseller) bool {
+			if strings.EqualFold(q.ExternalID, r.ExternalID) {
+				q.ExternalID = ""
+			}
+			return q.Matches(r)
+		}, nil),
+		fails: []string{"port/Resellers/e-mail and external id byte by byte"},
+	},
+	"takes the greatest available credit as excluded": {
+		wrap: lists(func(q credit.ResellerQuery, r credit.Reseller) bool {
+			return q.Matches(r) && (q.MaxAvailable == nil || !q.MaxAvailable.Equal(r.Available()))
+		}, nil),
+		fails: []string{"port/Resellers/a range of available credit, both ends included"},
+	},
+	"takes a least of 0 for none": {
+		wrap: asks(func(q *credit.ResellerQuery) {
+			if q.MinAvailable != nil && q.MinAvailable.IsZero() {
+				q.MinAvailable = nil
+			}
+		}),
+		fails: []string{"port/Resellers/a range of available credit, both ends included", "pages"},
+	},
+	"compares shares as floats": {
+		wrap: low(func(available, allocated int64, t credit.Threshold) bool {
+			level := t.Value().InexactFloat64() * 1e6
+			if t.IsPercent() {
+				level = t.Value().InexactFloat64() / 100 * float64(allocated)
+			}
+			return float64(available) <= level
+		}),
+		fails: []string{"port/Resellers/low credit by amount and by percentage, exactly"},
+	},
+	"compares shares in 64 bits": {
+		wrap: low(func(available, allocated int64, t credit.Threshold) bool {
+			if t.IsPercent() {
+				return available*100_000_000 <= fine(t.Value())*allocated
+			}
+			return available <= fine(t.Value())
+		}),
+		fails: []string{"port/Resellers/low credit by amount and by percentage, exactly"},
+	},
+	"rounds shares to whole percents": {
+		wrap: low(func(available, allocated int64, t credit.Threshold) bool {
+			if t.IsPercent() && allocated > 0 {
+				return available/allocated*100 <= fine(t.Value())/1_000_000
+			}
+			return t.IsPercent() && available <= 0 || !t.IsPercent() && available <= fine(t.Value())
+		}),
+		fails: []string{"port/Resellers/low credit by amount and by percentage, exactly", "pages"},
+	},
+	"orders names with regard to case": {
+		wrap: lists(nil, func(r credit.Reseller, o credit.Order) store.ResellerPosition {
+			p := store.PositionOf(r, o)
+			if p.Name != "" {
+				p.Name = r.Name
+			}
+			return p
+		}),
+		fails: []string{"port/Resellers/names in the order of the bytes of their folded form", "port/Resellers/pages of every size, in every order, ties by id", "pages"},
+	},
+	"orders names as UTF-16": {
+		wrap: lists(nil, func(r credit.Reseller, o credit.Order) store.ResellerPosition {
+			p := store.PositionOf(r, o)
+			units := utf16.Encode([]rune(p.Name))
+			p.Name = ""
+			for _, u := range units {
+				p.Name += string([]byte{byte(u >> 8), byte(u)})
+			}
+			return p
+		}),
+		fails: []string{"port/Resellers/names in the order of the bytes of their folded form"},
+	},
+	"orders names without blanks at their end": {
+		wrap: lists(nil, func(r credit.Reseller, o credit.Order) store.ResellerPosition {
+			p := store.PositionOf(r, o)
+			p.Name = strings.TrimRight(p.Name, " ")
+			return p
+		}),
+		fails: []string{"port/Resellers/names in the order of the bytes of their folded form"},
+	},
+	"orders available credit as text": {
+		wrap: lists(nil, func(r credit.Reseller, o credit.Order) store.ResellerPosition {
+			p := store.PositionOf(r, o)
+			if o == credit.OrderAvailable || o == credit.OrderAvailableDown {
+				p.Name, p.Available = r.Available().String(), 0
+			}
+			return p
+		}),
+		fails: []string{"port/Resellers/available credit in the order of numbers, to the last millionth", "pages"},
+	},
+	"orders available credit as floats": {
+		wrap: lists(nil, func(r credit.Reseller, o credit.Order) store.ResellerPosition {
+			p := store.PositionOf(r, o)
+			p.Available = int64(float64(p.Available))
+			return p
+		}),
+		fails: []string{"port/Resellers/available credit in the order of numbers, to the last millionth"},
+	},
+	"orders ties by external id": {
+		wrap: lists(nil, func(r credit.Reseller, o credit.Order) store.ResellerPosition {
+			p := store.PositionOf(r, o)
+			p.ID = uuid.NewSHA1(uuid.Nil, []byte(r.ExternalID))
+			return p
+		}),
+		fails: []string{"port/Resellers/pages of every size, in every order, ties by id"},
+	},
+	"keeps the order by name that it had at first": {
+		wrap: func(s *memstore.Store) store.Store {
+			var first sync.Map
+			return lists(nil, func(r credit.Reseller, o credit.Order) store.ResellerPosition {
+				p := store.PositionOf(r, o)
+				if p.Name != "" {
+					name, _ := first.LoadOrStore(r.ID, p.Name)
+					p.Name, _ = name.(string)
+				}
+				return p
+			})(s)
+		},
+		fails: []string{"port/Resellers/a listing shows what was added and changed since"},
+	},
+	"turns pages by number": {
+		wrap: func(s *memstore.Store) store.Store {
+			var before sync.Map // how many were on the pages before the one after a position
+			return &deviant{Store: s, resellers: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
+				type page struct {
+					ledger uuid.UUID
+					order  credit.Order
+					after  store.ResellerPosition
+				}
+				skip := 0
+				if n, ok := before.Load(page{ledger, q.Order, after}); ok {
+					skip, _ = n.(int)
+				} else if (after != store.ResellerPosition{}) {
+					return s.Resellers(ctx, ledger, q, after)
+				}
+				limit := q.Limit
+				q.Limit += skip
+				some, err := s.Resellers(ctx, ledger, q, store.ResellerPosition{})
+				some = some[min(skip, len(some)):]
+				for i, r := range some {
+					before.Store(page{ledger, q.Order, store.PositionOf(r, q.Order)}, skip+i+1)
+				}
+				return some[:min(limit, len(some))], err
+			}}
+		},
+		fails: []string{"contention/pages neither skip nor repeat what is there, when somebody writes between them"},
+	},
+	"counts a page": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, count: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) (int, error) {
+				n, err := s.CountResellers(ctx, ledger, q)
+				return min(n, q.Limit), err
+			}}
+		},
+		fails: []string{"port/CountResellers/as many as the listing has, whatever its limit and order", "pages", "model"},
+	},
+	"counts without filters": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, count: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) (int, error) {
+				return s.CountResellers(ctx, ledger, credit.ResellerQuery{Statuses: q.Statuses})
+			}}
+		},
+		fails: []string{"port/CountResellers/each filter alone", "port/Resellers/filters in every combination, in every order, counted"},
+	},
+	"counts everybody as one in an empty ledger": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, count: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) (int, error) {
+				n, err := s.CountResellers(ctx, ledger, q)
+				return max(n, 1), err
+			}}
+		},
+		fails: []string{"port/CountResellers/an empty ledger"},
+	},
+	"counts the resellers of every ledger": {
+		wrap: func(s *memstore.Store) store.Store {
+			var ledgers sync.Map
+			return &deviant{Store: s,
+				create: func(ctx context.Context, d credit.Distributor) (credit.Distributor, error) {
+					ledgers.Store(d.ID, true)
+					return s.Create(ctx, d)
+				},
+				count: func(ctx context.Context, _ uuid.UUID, q credit.ResellerQuery) (int, error) {
+					n := 0
+					ledgers.Range(func(id, _ any) bool {
+						ledger, _ := id.(uuid.UUID)
+						more, err := s.CountResellers(ctx, ledger, q)
+						n += more
+						return err == nil
+					})
+					return n, ctx.Err()
+				},
+			}
+		},
+		fails: []string{"port/rule 1/nothing of another ledger is found", "port/rule 1/two ledgers with the same reseller ids, keys and external ids"},
+	},
+	"finds operators in any case": {
+		wrap:  recordsWithout(strings.EqualFold, func(q *credit.RecordQuery, r *credit.Record) (*string, string) { return &q.Operator, r.Operator }),
+		fails: []string{"port/Records/operator, key, reference and customer byte by byte", "port/Records/every combination of filters, orders and limits"},
+	},
+	"finds references without blanks at their end": {
+		wrap: recordsWithout(func(a, b string) bool { return strings.TrimRight(a, " ") == strings.TrimRight(b, " ") },
+			func(q *credit.RecordQuery, r *credit.Record) (*string, string) { return &q.Reference, r.Reference }),
+		fails: []string{"port/Records/operator, key, reference and customer byte by byte"},
+	},
+	"finds customers by their beginning": {
+		wrap:  recordsWithout(func(a, b string) bool { return strings.HasPrefix(b, a) }, func(q *credit.RecordQuery, r *credit.Record) (*string, string) { return &q.Customer, r.Customer }),
+		fails: []string{"port/Records/operator, key, reference and customer byte by byte"},
+	},
+	"passes over keys": {wrap: readsRecords(func(q *credit.RecordQuery) { q.Key = "" }), fails: []string{"port/Records/operator, key, reference and customer byte by byte", "port/rule 1/two ledgers with the same reseller ids, keys and external ids", "pages"}},
+	"takes until as included": {
+		wrap: readsRecords(func(q *credit.RecordQuery) {
+			if !q.OccurredUntil.IsZero() {
+				q.OccurredUntil = q.OccurredUntil.Add(time.Microsecond)
+			}
+		}),
+		fails: []string{"port/Records/a range of occurred-at, from included and until not, in microseconds"},
+	},
+	"compares occurred-at in milliseconds": {
+		wrap:  readsRecords(func(q *credit.RecordQuery) { q.OccurredFrom = q.OccurredFrom.Truncate(time.Millisecond) }),
+		fails: []string{"port/Records/a range of occurred-at, from included and until not, in microseconds"},
+	},
+	"has an end of time before the year 9999": {
+		wrap: readsRecords(func(q *credit.RecordQuery) {
+			if last := time.Date(2262, 4, 11, 23, 47, 16, 0, time.UTC); q.OccurredUntil.IsZero() {
+				q.OccurredUntil = last
+			}
+		}),
+		fails: []string{"port/Records/a range of occurred-at, from included and until not, in microseconds"},
+	},
+	"takes the latest record whatever the sequence": {
+		wrap:  latest(func(_ *[]uuid.UUID, _ *[]credit.Kind, until *int64) { *until = 1 << 60 }),
+		fails: []string{"port/Latest/the newest of each reseller, of any kinds, up to any sequence", "port/Latest/as many resellers as a page may have", "pages", "model", "contention/pages neither skip nor repeat what is there, when somebody writes between them"},
+	},
+	"takes the sequence of the latest record as excluded": {
+		wrap:  latest(func(_ *[]uuid.UUID, _ *[]credit.Kind, until *int64) { *until-- }),
+		fails: []string{"port/Latest/the newest of each reseller, of any kinds, up to any sequence", "pages", "model"},
+	},
+	"takes the latest record of any kind": {
+		wrap:  latest(func(_ *[]uuid.UUID, kinds *[]credit.Kind, _ *int64) { *kinds = nil }),
+		fails: []string{"port/Latest/the newest of each reseller, of any kinds, up to any sequence", "port/Latest/resellers that are unknown, and those without such a record, are left out", "model"},
+	},
+	"takes no kinds for none": {
+		wrap: latest(func(resellers *[]uuid.UUID, kinds *[]credit.Kind, _ *int64) {
+			if len(*kinds) == 0 {
+				*resellers = nil
+			}
+		}),
+		fails: []string{"port/Latest/the newest of each reseller, of any kinds, up to any sequence", "port/rule 6/every kind of record"},
+	},
+	"has no more than 999 parameters": {
+		wrap: latest(func(resellers *[]uuid.UUID, _ *[]credit.Kind, _ *int64) {
+			*resellers = (*resellers)[:min(len(*resellers), 999)]
+		}),
+		fails: []string{"port/Latest/as many resellers as a page may have"},
+	},
+	"answers for resellers without a record": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, latest: func(ctx context.Context, ledger uuid.UUID, resellers []uuid.UUID, kinds []credit.Kind, until int64) ([]credit.Record, error) {
+				found, err := s.Latest(ctx, ledger, resellers, kinds, until)
+				for _, id := range resellers {
+					if !slices.ContainsFunc(found, func(r credit.Record) bool { return r.ResellerID == id }) {
+						found = append(found, credit.Record{ResellerID: id})
+					}
+				}
+				return found, err
+			}}
+		},
+		fails: []string{"port/Latest/resellers that are unknown, and those without such a record, are left out", "port/Latest/an empty ledger", "port/rule 1/nothing of another ledger is found", "model"},
+	},
+	"sorts the resellers that it is handed": {
+		wrap: latest(func(resellers *[]uuid.UUID, _ *[]credit.Kind, _ *int64) {
+			slices.SortFunc(*resellers, func(a, b uuid.UUID) int { return strings.Compare(string(a[:]), string(b[:])) })
+		}),
+		fails: []string{"port/rule 8/a read set and a query that were handed over are not changed"},
+	},
+	"returns its own latest records": {
+		wrap: func(s *memstore.Store) store.Store {
+			var own sync.Map
+			return &deviant{Store: s, latest: func(ctx context.Context, ledger uuid.UUID, resellers []uuid.UUID, kinds []credit.Kind, until int64) ([]credit.Record, error) {
+				found, err := s.Latest(ctx, ledger, resellers, kinds, until)
+				for i := range found {
+					mine, _ := own.LoadOrStore(found[i].ID, found[i])
+					found[i], _ = mine.(credit.Record)
+				}
+				return found, err
+			}}
+		},
+		fails: []string{"port/rule 8/what was returned is the caller's"},
+	},
+	"counts without regard to its context": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, count: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) (int, error) {
+				if ctx.Err() != nil {
+					select {} // waits for a lock that nobody returns
+				}
+				return s.CountResellers(ctx, ledger, q)
 			}}
 		},
 		fails: []string{"port/rule 10/every method ends when its context is over"},

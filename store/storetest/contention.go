@@ -45,6 +45,14 @@ func (h Harness) contention(t *testing.T) {
 			s := h.Open(t)
 			transfers(t, h.source(t), s, h.second(t, s))
 		}},
+		{"pages neither skip nor repeat what is there, when somebody writes between them", func(h Harness, t *testing.T) {
+			s := h.Open(t)
+			pagesAndWrites(t, h.source(t), s, h.second(t, s))
+		}},
+		{"pages neither skip nor repeat what is there, while writers run", func(h Harness, t *testing.T) {
+			s := h.Open(t)
+			pagesBesideWriters(t, h.source(t), s, h.second(t, s))
+		}},
 		{"a full queue refuses and nothing happens", func(h Harness, t *testing.T) { fullQueue(t, h.source(t), h.Open(t)) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -231,7 +231,7 @@ func (h *history) explains(n int, in input, out output) bool {
 				want = append(want, r)
 			}
 		}
-		slices.SortFunc(want, func(a, b credit.Reseller) int { return byBound(b, a) })
+		slices.SortFunc(want, func(a, b credit.Reseller) int { return compare(credit.OrderOldest, b, a) })
 		return sameList(want, out.resellers, "") == nil
 	case "records":
 		from := min(int(in.after), n)

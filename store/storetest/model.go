@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/big"
 	"math/rand/v2"
 	"reflect"
@@ -368,6 +369,9 @@ func (r *runner) finish(ctx context.Context, rng *rand.Rand) error {
 		if err := r.compareRecords(ctx, l, rng); err != nil {
 			return err
 		}
+		if err := r.compareAsOf(ctx, l, rng); err != nil {
+			return err
+		}
 	}
 	for _, engine := range r.engines {
 		checking, ok := engine.(interface {
@@ -387,34 +391,112 @@ func (r *runner) finish(ctx context.Context, rng *rand.Rand) error {
 	return r.replay()
 }
 
+// compareListing asks for resellers with some filters, in any order, at times with
+// a total, and at times as they were.
 func (r *runner) compareListing(ctx context.Context, l credit.Ledger, rng *rand.Rand) error {
-	q := credit.ResellerQuery{Order: credit.Orders()[rng.IntN(2)], Limit: 1 + rng.IntN(len(r.oracle.order)+2)}
-	statuses := []credit.Status{credit.StatusActive, credit.StatusFrozen} // the default
+	all := r.oracle.all()
+	q := credit.ResellerQuery{Order: pickOne(rng, append(credit.Orders(), "")), Limit: 1 + rng.IntN(len(all)+2), Total: rng.IntN(4) == 0}
 	switch rng.IntN(3) {
 	case 0:
-		q.Statuses, statuses = everyStatus(), everyStatus()
+		q.Statuses = everyStatus()
 	case 1:
-		statuses = []credit.Status{pickOne(rng, everyStatus())}
-		q.Statuses = []credit.Status{statuses[0], statuses[0]}
+		status := pickOne(rng, everyStatus())
+		q.Statuses = []credit.Status{status, status}
 	}
-	var want []credit.Reseller
-	for _, id := range r.oracle.order {
-		if v, _ := r.oracle.reseller(id); slices.Contains(statuses, v.Status) {
-			want = append(want, v)
+	if len(all) > 0 && rng.IntN(2) == 0 {
+		like := pickOne(rng, all)
+		switch rng.IntN(7) {
+		case 0:
+			q.Name = part(rng, like.Name)
+		case 1:
+			q.Mobile = part(rng, like.Mobile)
+		case 2:
+			q.Remark = part(rng, like.Remark)
+		case 3:
+			q.Email = like.Email
+		case 4:
+			q.ExternalID = like.ExternalID
+		case 5:
+			q.Low = threshold(pickOne(rng, directoryLows))
+		case 6:
+			if v := like.Allocated.Sub(like.Used); v.Abs().LessThan(decimal.New(1, 12)) {
+				q.MinAvailable, q.MaxAvailable = pickOne(rng, []*decimal.Decimal{nil, &v}), &v
+			}
 		}
 	}
-	slices.SortFunc(want, byBound)
-	if q.Order == credit.OrderNewest {
-		slices.Reverse(want)
+	if rng.IntN(3) == 0 {
+		var n int64
+		q.AsOf, n = r.past(rng)
+		all = r.oracle.asOf(n)
+		q.Order, q.Total = pickOne(rng, []credit.Order{credit.OrderNewest, credit.OrderOldest, ""}), false
 	}
+	sorted := q
+	if q.Order == "" {
+		sorted.Order = credit.OrderNewest // the default
+	}
+	want := listing(sorted, all)
 	got, err := pages(q.Limit, func(c credit.Cursor) (credit.Page[credit.Reseller], error) {
 		q.Cursor = c
-		return l.Resellers(ctx, q)
+		page, err := l.Resellers(ctx, q)
+		if err == nil && (q.Total != (page.Total != nil) || q.Total && *page.Total != len(want)) {
+			err = fmt.Errorf("a total of %s, expected %t and %d", show(page.Total), q.Total, len(want))
+		}
+		return page, err
 	})
 	if err != nil {
-		return fmt.Errorf("list resellers %+v: %w", q, err)
+		return fmt.Errorf("list resellers %s: %w", show(q), err)
 	}
-	return sameList(want, got, fmt.Sprintf("resellers %+v", q))
+	if err := sameList(want, got, "resellers "+show(q)); err != nil {
+		return err
+	}
+	got, err = collect(credit.AllResellers(ctx, l, sorted))
+	if err != nil {
+		return fmt.Errorf("all resellers %s: %w", show(q), err)
+	}
+	return sameList(want, got, "all resellers "+show(q))
+}
+
+// past is a point of the past, given by sequence or by time, and how many records
+// there were.
+func (r *runner) past(rng *rand.Rand) (credit.AsOf, int64) {
+	n := int64(len(r.oracle.log))
+	if n == 0 {
+		return credit.AsOf{Time: r.clock}, 0
+	}
+	if rng.IntN(2) == 0 {
+		sequence := 1 + rng.Int64N(n)
+		return credit.AsOf{Sequence: sequence}, sequence
+	}
+	at := pickOne(rng, r.oracle.log).RecordedAt.Add(time.Duration(rng.IntN(3)-1) * time.Microsecond)
+	return credit.AsOf{Time: at}, r.oracle.upTo(at)
+}
+
+// compareAsOf asks for the head and for resellers as they were.
+func (r *runner) compareAsOf(ctx context.Context, l credit.Ledger, rng *rand.Rand) error {
+	at, n := r.past(rng)
+	want := credit.Head{Hash: credit.Genesis(r.distributor), Pool: newOracle().pool()}
+	if n > 0 {
+		last := r.oracle.log[n-1]
+		want = credit.Head{Sequence: n, Hash: last.Hash, RecordedAt: last.RecordedAt, Pool: last.Pool}
+	}
+	head, err := l.HeadAsOf(ctx, at)
+	if err != nil || !reflect.DeepEqual(want, head) {
+		return fmt.Errorf("another head as of %s:\nwant %s\ngot  %s, %w", show(at), show(want), show(head), err)
+	}
+	existed := map[uuid.UUID]credit.Reseller{}
+	for _, v := range r.oracle.asOf(n) {
+		existed[v.ID] = v
+	}
+	for _, id := range append(slices.Clone(r.oracle.order), uuid.Max) {
+		got, err := l.ResellerAsOf(ctx, id, at)
+		if want, ok := existed[id]; ok != (err == nil) || err != nil && !errors.Is(err, credit.ErrNotFound) || !reflect.DeepEqual(want, got) {
+			return fmt.Errorf("another reseller as of %s, existed %t:\nwant %s\ngot  %s, %w", show(at), ok, show(want), show(got), err)
+		}
+	}
+	if _, err := l.HeadAsOf(ctx, credit.AsOf{Sequence: int64(len(r.oracle.log)) + 1 + rng.Int64N(3)}); !errors.Is(err, credit.ErrInvalid) {
+		return fmt.Errorf("a head beyond the end of the log: %w", err)
+	}
+	return nil
 }
 
 func (r *runner) compareRecords(ctx context.Context, l credit.Ledger, rng *rand.Rand) error {
@@ -433,23 +515,81 @@ func (r *runner) compareRecords(ctx context.Context, l credit.Ledger, rng *rand.
 	if len(r.oracle.order) > 0 && rng.IntN(2) == 0 {
 		q.ResellerID = pickOne(rng, r.oracle.order)
 	}
+	if n > 0 && rng.IntN(2) == 0 {
+		like, other := pickOne(rng, r.oracle.log), pickOne(rng, r.oracle.log)
+		beside := time.Duration(rng.IntN(3)-1) * time.Microsecond
+		switch rng.IntN(6) {
+		case 0:
+			q.Operator = like.Operator
+		case 1:
+			q.Key = like.Key
+		case 2:
+			q.Reference = like.Reference
+		case 3:
+			q.Customer = like.Customer
+		case 4:
+			q.RecordedFrom, q.RecordedUntil = between(rng, like.RecordedAt, other.RecordedAt.Add(beside))
+		case 5:
+			q.OccurredFrom, q.OccurredUntil = between(rng, like.OccurredAt, other.OccurredAt.Add(beside))
+		}
+	}
 	asBook := &book{records: r.oracle.log}
-	all := q
-	all.Limit = len(r.oracle.log)
+	whole := q
+	whole.Limit = len(r.oracle.log)
+	want := asBook.selected(whole)
 	got, err := pages(q.Limit, func(c credit.Cursor) (credit.Page[credit.Record], error) {
 		q.Cursor = c
 		return l.Records(ctx, q)
 	})
 	if err != nil {
-		return fmt.Errorf("list records %+v: %w", q, err)
+		return fmt.Errorf("list records %s: %w", show(q), err)
 	}
-	return sameList(asBook.selected(all), got, fmt.Sprintf("records %+v", q))
+	if err := sameList(want, got, "records "+show(q)); err != nil {
+		return err
+	}
+	q.Cursor = ""
+	got, err = collect(credit.AllRecords(ctx, l, q))
+	if err != nil {
+		return fmt.Errorf("all records %s: %w", show(q), err)
+	}
+	return sameList(want, got, "all records "+show(q))
+}
+
+// between is a range of time with one or both of its ends.
+func between(rng *rand.Rand, a, b time.Time) (from, until time.Time) {
+	if b.Before(a) {
+		a, b = b, a
+	}
+	if a.Year() < 1 || a.IsZero() {
+		a = b
+	}
+	if b.Year() > 9999 || !a.Before(b) {
+		return a, time.Time{}
+	}
+	switch rng.IntN(3) {
+	case 0:
+		return a, time.Time{}
+	case 1:
+		return time.Time{}, b
+	}
+	return a, b
+}
+
+func collect[T any](all iter.Seq2[T, error]) (list []T, err error) {
+	for v, err := range all {
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	return list, nil
 }
 
 // pages follows a listing to its end.
 func pages[T any](limit int, next func(credit.Cursor) (credit.Page[T], error)) ([]T, error) {
 	var all []T
-	for cursor := credit.Cursor(""); ; {
+	cursor := credit.Cursor("")
+	for range 20_000 {
 		page, err := next(cursor)
 		if err != nil {
 			return nil, err
@@ -465,6 +605,7 @@ func pages[T any](limit int, next func(credit.Cursor) (credit.Page[T], error)) (
 		}
 		cursor = page.Next
 	}
+	return nil, errors.New("a listing has no end")
 }
 
 func sameList[T any](want, got []T, what string) error {

@@ -480,6 +480,54 @@ func (o *oracle) reseller(id uuid.UUID) (credit.Reseller, bool) {
 		Figures: credit.Figures{Allocated: toDecimal(m.allocated), Used: toDecimal(m.used)}}, true
 }
 
+// asOf are the resellers as they were after the first n records, which are
+// replayed; bound-at and profile are as they are now.
+func (o *oracle) asOf(n int64) []credit.Reseller {
+	past := newOracle()
+	for _, r := range o.log[:n] {
+		change, _ := new(big.Rat).SetString(r.Amount.String())
+		m := past.resellers[r.ResellerID]
+		switch r.Kind {
+		case "add":
+			now := o.resellers[r.ResellerID]
+			past.resellers[r.ResellerID] = &member{external: now.external, profile: now.profile, status: "active", bound: now.bound, allocated: new(big.Rat), used: new(big.Rat)}
+			past.order = append(past.order, r.ResellerID)
+		case "allocate", "repossess":
+			m.allocated.Add(m.allocated, change)
+		case "usage", "correction", "settle":
+			m.used.Add(m.used, change)
+		case "freeze":
+			m.status = "frozen"
+		case "unfreeze":
+			m.status = "active"
+		case "close":
+			m.status = "closed"
+		}
+	}
+	return past.all()
+}
+
+// all are the resellers, as added.
+func (o *oracle) all() []credit.Reseller {
+	var all []credit.Reseller
+	for _, id := range o.order {
+		r, _ := o.reseller(id)
+		all = append(all, r)
+	}
+	return all
+}
+
+// upTo is how many records were taken no later than that.
+func (o *oracle) upTo(at time.Time) int64 {
+	n := int64(0)
+	for _, r := range o.log {
+		if r.RecordedAt.UnixMicro() <= at.UnixMicro() {
+			n++
+		}
+	}
+	return n
+}
+
 func (o *oracle) pool() credit.Pool {
 	return credit.Pool{Granted: toDecimal(o.granted), Allocated: toDecimal(o.allocated())}
 }

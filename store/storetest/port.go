@@ -8,7 +8,7 @@ import (
 // rules are the numbered rules of the port, printed when a clause of theirs fails.
 var rules = [...]string{
 	1:  "Everything is scoped to one ledger; no call reads or writes another one.",
-	2:  "What a successful Append wrote is seen by every later Load, Resellers and Records, from every process.",
+	2:  "What a successful Append wrote is seen by every later read, from every process.",
 	3:  "Append writes all of its batch or nothing: nothing, if any of it does not fit what is there (a key twice, an added id or external id that exists, a changed reseller that does not).",
 	4:  "Append writes only if the ledger's head is still the expected one, by sequence and by hash, and none of the batch's keys is taken. Otherwise it answers ErrMoved.",
 	5:  "Records are never changed or removed.",
@@ -23,9 +23,11 @@ var rules = [...]string{
 const (
 	createSays    = "Create creates a ledger without records, or returns the distributor of the one that is there, whatever its name and currency."
 	loadSays      = "Load returns the head and what exists of the read set, as one consistent snapshot of committed state. The head of a ledger without records is that of credit.NewState. A ledger that was never created is ErrNoLedger."
-	resellersSays = "Resellers returns at most q.Limit resellers that match the normalized query, in its order, strictly after the position; the zero position is the beginning. q.Cursor is to be ignored."
+	resellersSays = "Resellers returns at most q.Limit resellers that match the normalized query, in its order, strictly after the position; the zero position is the beginning. q.AsOf is zero; q.Cursor and q.Total are to be ignored."
+	countSays     = "CountResellers counts all that match the query, whatever its limit and its order."
+	recordsSays   = "Records returns at most q.Limit records that match the normalized query, in its order. The range of recorded-at is unbounded, because the engine has made one of sequences of it; q.Cursor is to be ignored."
+	latestSays    = "Latest returns, of each reseller that has one, the newest record of the kinds whose sequence is at most until, in any order; no kinds are all. Resellers come once each, and are at most credit.MaxPageSize."
 	holdSays      = "Hold runs f with a store whose first Load waits until nobody else writes to the ledger, and keeps it so until Hold returns. What f appends is written when Hold returns nil. An error of f is returned as it is, and nothing is written; any other error says what it knows, as one of Append does."
-	recordsSays   = "Records returns at most q.Limit records that match the normalized query, in its order. q.Cursor is to be ignored."
 )
 
 // clause is one thing that a rule or a method's sentence means.
@@ -42,7 +44,9 @@ func (h Harness) port(t *testing.T) {
 		{"Create", createSays, createClauses},
 		{"Load", loadSays, loadClauses},
 		{"Resellers", resellersSays, resellersClauses},
+		{"CountResellers", countSays, countClauses},
 		{"Records", recordsSays, recordsClauses},
+		{"Latest", latestSays, latestClauses},
 		{"Hold", holdSays, holdClauses},
 		{"rule 1", rules[1], scopeClauses},
 		{"rule 2", rules[2], visibilityClauses},

@@ -200,6 +200,15 @@ var scopeClauses = []clause{
 		one.write(t, s, credit.Usage{ResellerID: one.reseller(0), Amount: units(1)})
 		one.requireStored(t, s, "after writes to the other ledger")
 		two.requireStored(t, s, "after writes to the other ledger")
+		for _, b := range []*book{one, two} {
+			for _, q := range []credit.RecordQuery{{Key: "start"}, {Key: "add-1"}, {ResellerID: one.reseller(0), Kinds: []credit.Kind{credit.KindFreeze}}} {
+				q.Limit = 10
+				b.requireRead(t, s, q)
+			}
+			b.requireLatest(t, s, []uuid.UUID{one.reseller(0), one.reseller(1)}, []credit.Kind{credit.KindUsage, credit.KindFreeze}, 100, "of the same ids in another ledger")
+			b.requireCount(t, s, credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive}, Name: "another", Order: credit.OrderName, Limit: 1}, "of the same ids in another ledger")
+			b.requireListing(t, s, credit.ResellerQuery{Statuses: everyStatus(), ExternalID: "UIN-1", Order: credit.OrderName, Limit: 2}, "of the same ids in another ledger")
+		}
 	}},
 	{"nothing of another ledger is found", func(h Harness, t *testing.T) {
 		s, full := h.started(t)
@@ -212,6 +221,21 @@ var scopeClauses = []clause{
 		records, err := s.Records(t.Context(), empty.distributor.ID, credit.RecordQuery{ResellerID: full.reseller(0), Limit: 10})
 		require.NoError(t, err)
 		require.Empty(t, records, "records of another ledger's reseller")
+		for _, q := range []credit.RecordQuery{{Key: "start"}, {Operator: "ops"}, {Reference: "r"}, {Customer: "c"}, {OccurredUntil: full.now.AddDate(1, 0, 0)}} {
+			q.Limit = 10
+			empty.requireRead(t, s, q)
+		}
+		latest, err := s.Latest(t.Context(), empty.distributor.ID, []uuid.UUID{full.reseller(0), full.reseller(1)}, nil, full.head.Sequence)
+		require.NoError(t, err)
+		require.Empty(t, latest, "the latest records of another ledger's resellers")
+		for _, q := range []credit.ResellerQuery{{}, {Name: "Reseller"}, {ExternalID: "UIN-0"}, {Email: "ops@example.com"}, {MinAvailable: new(units(0))}, {Low: threshold("100%")}} {
+			q.Statuses, q.Limit = everyStatus(), 10
+			for _, order := range credit.Orders() {
+				q.Order = order
+				empty.requireListing(t, s, q, "resellers of another ledger")
+			}
+			empty.requireCount(t, s, q, "resellers of another ledger")
+		}
 		empty.requireStored(t, s, "an empty ledger beside a full one")
 		full.requireStored(t, s, "a full ledger beside an empty one")
 	}},
@@ -234,6 +258,12 @@ var scopeClauses = []clause{
 		resellers, err := s.Resellers(t.Context(), other, credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: 10}, store.ResellerPosition{})
 		require.True(t, err == nil || errors.Is(err, store.ErrNoLedger), "nothing, or ErrNoLedger: %v", err)
 		require.Empty(t, resellers)
+		count, err := s.CountResellers(t.Context(), other, credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: 10})
+		require.True(t, err == nil || errors.Is(err, store.ErrNoLedger), "nobody, or ErrNoLedger: %v", err)
+		require.Zero(t, count)
+		latest, err := s.Latest(t.Context(), other, []uuid.UUID{b.reseller(0)}, nil, 10)
+		require.True(t, err == nil || errors.Is(err, store.ErrNoLedger), "nothing, or ErrNoLedger: %v", err)
+		require.Empty(t, latest)
 	}},
 }
 
@@ -362,7 +392,11 @@ var concurrencyClauses = []clause{
 			"Resellers": func() {
 				_, _ = s.Resellers(ctx, b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: 10}, store.ResellerPosition{})
 			},
+			"CountResellers": func() {
+				_, _ = s.CountResellers(ctx, b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Order: credit.OrderNewest, Limit: 10})
+			},
 			"Records": func() { _, _ = s.Records(ctx, b.distributor.ID, credit.RecordQuery{Limit: 10}) },
+			"Latest":  func() { _, _ = s.Latest(ctx, b.distributor.ID, []uuid.UUID{b.reseller(0)}, nil, 10) },
 			"Append":  func() { _ = s.Append(ctx, b.distributor.ID, b.head, batch) },
 		} {
 			within(t, 5*time.Second, name+" with a context that is over", call)
@@ -375,6 +409,10 @@ var concurrencyClauses = []clause{
 			var all sync.WaitGroup
 			all.Go(func() { _, _ = s.Load(ctx, b.distributor.ID, credit.ReadSet{Resellers: []uuid.UUID{b.reseller(0)}}) })
 			all.Go(func() { _, _ = s.Records(ctx, b.distributor.ID, credit.RecordQuery{Limit: 10}) })
+			all.Go(func() { _, _ = s.Latest(ctx, b.distributor.ID, []uuid.UUID{b.reseller(0), b.reseller(1)}, nil, 10) })
+			all.Go(func() {
+				_, _ = s.CountResellers(ctx, b.distributor.ID, credit.ResellerQuery{Statuses: everyStatus(), Name: "r", Order: credit.OrderName, Limit: 10})
+			})
 			all.Go(cancel)
 			within(t, 5*time.Second, "reads that were cancelled", all.Wait)
 		}

@@ -12,6 +12,8 @@
 //
 //   - port: every numbered rule of the port, on the store itself. When one fails,
 //     the rule is printed.
+//   - pages: the pages of a recorded ledger, cursors included, byte for byte the
+//     same on every store.
 //   - model: random commands through the engine, every answer compared with a
 //     naive ledger written straight from the domain's rules.
 //   - recording: one stream of commands that is always the same; every receipt,
@@ -89,6 +91,7 @@ func Run(t *testing.T, h Harness) {
 	h.Seed = fromEnvironment(t, seedVariable, h.Seed, uint64(time.Now().UnixNano()))
 	t.Logf("%s=%d %s=%d %s=%d", seedVariable, h.Seed, sequencesVariable, h.Sequences, historiesVariable, h.Histories)
 	t.Run("port", h.port)
+	t.Run("pages", h.pages)
 	t.Run("model", h.model)
 	t.Run("recording", h.recording)
 	t.Run("histories", h.histories)

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -303,6 +304,20 @@ var ownershipClauses = []clause{
 		_, err = s.Resellers(t.Context(), b.distributor.ID, resellers, store.ResellerPosition{})
 		require.NoError(t, err)
 		require.Equal(t, everyStatus(), resellers.Statuses)
+		filtered := credit.ResellerQuery{Statuses: []credit.Status{credit.StatusFrozen, credit.StatusActive}, Name: "Res", MinAvailable: new(units(-5)), MaxAvailable: new(units(5)), Low: threshold("25%"), Order: credit.OrderName, Limit: 10}
+		keptQuery := show(filtered)
+		_, err = s.Resellers(t.Context(), b.distributor.ID, filtered, store.ResellerPosition{})
+		require.NoError(t, err)
+		_, err = s.CountResellers(t.Context(), b.distributor.ID, filtered)
+		require.NoError(t, err)
+		require.Equal(t, keptQuery, show(filtered), "the query after Resellers and CountResellers")
+		ids, kinds := slices.Clone(kept.Resellers), []credit.Kind{credit.KindUsage, credit.KindAdd, credit.KindAllocate}
+		slices.SortFunc(ids, func(x, y uuid.UUID) int { return bytes.Compare(y[:], x[:]) })
+		asked.Resellers = slices.Clone(ids)
+		_, err = s.Latest(t.Context(), b.distributor.ID, ids, kinds, b.head.Sequence)
+		require.NoError(t, err)
+		require.Equal(t, asked.Resellers, ids, "the resellers after Latest")
+		require.Equal(t, []credit.Kind{credit.KindUsage, credit.KindAdd, credit.KindAllocate}, kinds, "the kinds after Latest")
 	}},
 	{"what was returned is the caller's", func(h Harness, t *testing.T) {
 		s, b := h.started(t)
@@ -313,7 +328,9 @@ var ownershipClauses = []clause{
 			require.NoError(t, err)
 			log, err := s.Records(t.Context(), b.distributor.ID, credit.RecordQuery{Limit: credit.MaxPageSize})
 			require.NoError(t, err)
-			for _, records := range [][]credit.Record{found.Records, log} {
+			latest, err := s.Latest(t.Context(), b.distributor.ID, slices.Collect(maps.Keys(b.resellers)), nil, b.head.Sequence)
+			require.NoError(t, err)
+			for _, records := range [][]credit.Record{found.Records, log, latest} {
 				for i := range records {
 					if records[i].Metadata != nil {
 						records[i].Metadata["a"] = "changed"
