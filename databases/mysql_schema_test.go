@@ -4,12 +4,12 @@ import (
 	"database/sql"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/require"
@@ -176,6 +176,8 @@ func TestMySQLQueriesUseAnIndex(t *testing.T) {
 		_, err := explain.ExecContext(t.Context(), text)
 		require.NoError(t, err)
 	}
+	// The few with one email address, in an order that is not that of its index.
+	fewSorted := regexp.MustCompile(`email = .* ORDER BY (name|available)`)
 	look := func(when string, ledgers, size, records int) {
 		var b *draftBook
 		var resellers []credit.Reseller
@@ -205,26 +207,7 @@ func TestMySQLQueriesUseAnIndex(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, tx.Rollback())
 		}
-		for _, oldest := range []bool{false, true} {
-			for _, statuses := range [][]credit.Status{{credit.StatusActive}, {credit.StatusActive, credit.StatusClosed, credit.StatusFrozen}} {
-				for _, after := range []store.ResellerPosition{{}, {BoundAt: resellers[size/2].BoundAt, ID: resellers[size/2].ID}} {
-					for _, limit := range []int{1, 101, 1001} {
-						_, err := s.Resellers(t.Context(), b.ID, credit.ResellerQuery{Statuses: statuses, Order: bound(oldest), Limit: limit}, after)
-						require.NoError(t, err)
-					}
-				}
-			}
-			for _, reseller := range []uuid.UUID{uuid.Nil, resellers[0].ID} {
-				for _, kinds := range [][]credit.Kind{nil, {credit.KindUsage}, credit.Kinds()} {
-					for _, span := range [][2]int64{{0, 0}, {100, 0}, {0, 100}, {100, 103}} {
-						for _, limit := range []int{1, 101, 1001} {
-							_, err := s.Records(t.Context(), b.ID, credit.RecordQuery{ResellerID: reseller, Kinds: kinds, After: span[0], Before: span[1], NewestFirst: oldest, Limit: limit})
-							require.NoError(t, err)
-						}
-					}
-				}
-			}
-		}
+		everyListing(t, s, b.ID, resellers[size/2])
 		b.write(t, s, usage(resellers[0], "one"), credit.NewReseller{Name: "New", ExternalID: "new " + when})
 		b.write(t, s, usage(resellers[0], "two"), usage(resellers[1], "three"), usage(resellers[2], ""))
 		head, batch := b.draft(t, usage(resellers[0], "four"))
@@ -239,11 +222,16 @@ func TestMySQLQueriesUseAnIndex(t *testing.T) {
 			}
 			looked++
 			for _, step := range plan(t, explain, sent) {
-				if step["select_type"] == "DERIVED" || step["select_type"] == "UNION" || step["table"] == "<derived2>" || strings.HasPrefix(step["Extra"], "No tables used") {
-					continue // the values that are sent
+				if strings.HasPrefix(step["table"], "<") || strings.HasPrefix(step["Extra"], "No tables used") {
+					continue // the values that are sent, or what another step has found
+				}
+				if strings.HasPrefix(step["Extra"], "Impossible WHERE") || strings.HasPrefix(step["Extra"], "no matching row in const table") {
+					continue // a row was looked up by a unique key already, and is not there or does not match
 				}
 				said := fmt.Sprintf("%s\n%s\n%v", when, sent.text, step)
-				require.NotContains(t, step["Extra"], "filesort", said)
+				if !fewSorted.MatchString(sent.text) {
+					require.NotContains(t, step["Extra"], "filesort", said)
+				}
 				require.NotContains(t, step["Extra"], "temporary", said)
 				require.NotContains(t, []string{"ALL", "index", ""}, step["type"], said)
 				require.NotEmpty(t, step["key"], said)
@@ -256,14 +244,6 @@ func TestMySQLQueriesUseAnIndex(t *testing.T) {
 	look("without statistics", 3, 40, 500)
 	in("ANALYZE TABLE credit_ledgers, credit_resellers, credit_records")
 	look("with statistics", 1, 40, 500)
-}
-
-// bound is the order of resellers by when they were bound.
-func bound(oldestFirst bool) credit.Order {
-	if oldestFirst {
-		return credit.OrderOldest
-	}
-	return credit.OrderNewest
 }
 
 // plan returns the rows of EXPLAIN.

@@ -293,14 +293,14 @@ func TestPostgresKeepsRecords(t *testing.T) {
 	for _, statement := range []string{
 		"UPDATE %srecords SET remark = ''", "DELETE FROM %srecords", "TRUNCATE %srecords", "UPDATE %srecords SET remark = '' WHERE false",
 		"UPDATE %skeys SET sequence = 2", "DELETE FROM %skeys", "TRUNCATE %skeys",
-		"DELETE FROM %sresellers", "TRUNCATE %sresellers", "DELETE FROM %sledgers", "TRUNCATE %sledgers",
+		"DELETE FROM %sresellers", "TRUNCATE %sresellers", "DELETE FROM %sbalances", "TRUNCATE %sbalances", "DELETE FROM %sledgers", "TRUNCATE %sledgers",
 	} {
 		_, err := p.db.ExecContext(t.Context(), fmt.Sprintf(statement, prefix))
 		require.ErrorContains(t, err, "never changed or removed", statement)
 	}
 	for _, statement := range []string{
 		"UPDATE %sledgers SET allocated = granted + 1", "UPDATE %sledgers SET sequence = -1", "UPDATE %sledgers SET hash = ''", "UPDATE %sledgers SET currency = 'usd'",
-		"UPDATE %sresellers SET allocated = -1", "UPDATE %sresellers SET status = 'gone'", "UPDATE %sresellers SET external_id = 'same'",
+		"UPDATE %sbalances SET allocated = -1", "UPDATE %sbalances SET used = 1000000000000000000", "UPDATE %sbalances SET status = 'gone'", "UPDATE %sresellers SET status = 'gone'", "UPDATE %sresellers SET external_id = 'same'",
 		"INSERT INTO %srecords SELECT (jsonb_populate_record(r, '{\"sequence\": 9}')).* FROM %[1]srecords AS r LIMIT 1",
 	} {
 		_, err := p.db.ExecContext(t.Context(), fmt.Sprintf(statement, prefix))
@@ -328,18 +328,7 @@ func TestPostgresPlans(t *testing.T) {
 	b.write(t, s, credit.Grant{Amount: decimal.New(1, 0)})
 	b.write(t, s, credit.Allocation{ResellerID: first, Amount: decimal.New(1, 0), Key: "a"})
 	b.write(t, s, credit.Usage{ResellerID: first, Amount: decimal.New(1, 0)}, credit.NewReseller{Name: "n", ExternalID: "n", Key: "n"})
-	for _, reverse := range []bool{false, true} {
-		for _, after := range []store.ResellerPosition{{}, {BoundAt: b.now, ID: first}} {
-			_, err := s.Resellers(t.Context(), b.ID, credit.ResellerQuery{Order: bound(reverse), Statuses: []credit.Status{credit.StatusActive, credit.StatusFrozen}, Limit: 10}, after)
-			require.NoError(t, err)
-		}
-		for _, reseller := range []uuid.UUID{{}, first} {
-			for _, kinds := range [][]credit.Kind{nil, credit.AllocationKinds()} {
-				_, err := s.Records(t.Context(), b.ID, credit.RecordQuery{NewestFirst: reverse, ResellerID: reseller, Kinds: kinds, After: 1, Limit: 10})
-				require.NoError(t, err)
-			}
-		}
-	}
+	everyListing(t, s, b.Distributor.ID, credit.Reseller{ID: first, BoundAt: b.now, Profile: credit.Profile{Name: "n"}})
 
 	var prepared []struct {
 		Name      string `db:"name"`
@@ -351,6 +340,11 @@ func TestPostgresPlans(t *testing.T) {
 	require.Greater(t, len(prepared), 25, "the statements of the port are prepared")
 	require.Contains(t, fmt.Sprint(prepared), "head AS (UPDATE")
 
+	// The few with one email address, in an order that is not that of its index.
+	fewSorted := regexp.MustCompile(`email = .* ORDER BY (name|available)`)
+	// Without statistics, the planner takes the index of the kinds for as good as
+	// that of the reseller, and expects that hardly anything happened in any time.
+	unknown := regexp.MustCompile(`kind IN .* AND reseller =|occurred_at [<>]`)
 	plans := func(state string, statistics bool) {
 		for _, statement := range prepared {
 			nulls := strings.TrimSuffix(strings.Repeat("NULL, ", statement.Count), ", ")
@@ -358,17 +352,22 @@ func TestPostgresPlans(t *testing.T) {
 			require.NoError(t, p.db.SelectContext(t.Context(), &lines, "EXPLAIN EXECUTE "+statement.Name+"("+nulls+")"))
 			plan := strings.Join(lines, "\n")
 			said := state + "\n" + statement.Statement + "\n" + plan
-			for _, table := range []string{"resellers", "records", "keys"} {
-				require.NotContains(t, plan, "Seq Scan on "+prefix+table, said)
+			for _, table := range []string{"resellers", "balances", "records", "keys"} {
+				if !strings.HasPrefix(statement.Statement, "SELECT count(*)") { // which may well be of most
+					require.NotContains(t, plan, "Seq Scan on "+prefix+table, said)
+				}
 			}
-			if statistics || !strings.Contains(statement.Statement, "ORDER BY") {
-				require.NotContains(t, plan, "Sort", said)
+			if !fewSorted.MatchString(statement.Statement) && (statistics || !unknown.MatchString(statement.Statement)) {
+				require.NotContains(t, plan, "Sort  (", said)
 			}
 			// An index is used for its whole key, not for the ledger alone.
 			for _, index := range regexp.MustCompile(`(?:using|Bitmap Index Scan on) (\S+) .*\n\s*Index Cond: (.*)`).FindAllStringSubmatch(plan, -1) {
 				name := strings.TrimPrefix(index[1], prefix)
 				want, known := map[string]string{"ledgers_pkey": "(id = ", "resellers_pkey": "(id = ", "resellers_external": "(external_id = ", "keys_pkey": "(idempotency_key = ",
-					"resellers_bound": "(ledger = ", "records_pkey": "(sequence ", "records_of_reseller": "(reseller = "}[name]
+					"resellers_bound": "(status = ", "resellers_name": "(status = ", "resellers_email": "(email = ",
+					"balances_pkey": "(id = ", "balances_available": "(status = ",
+					"records_pkey": "(sequence ", "records_of_reseller": "(reseller = ", "records_kind": "(kind = ",
+					"records_operator": "(operator = ", "records_reference": "(reference = ", "records_customer": "(customer = "}[name]
 				require.True(t, known, "%s: %s", name, said)
 				require.Contains(t, index[2], want, said)
 			}
@@ -380,7 +379,9 @@ func TestPostgresPlans(t *testing.T) {
 	fill := func(rows int) {
 		for _, statement := range []string{
 			"INSERT INTO %[1]sledgers SELECT gen_random_uuid(), name, currency, 0, hash, NULL, 0, 0 FROM %[1]sledgers, generate_series(1, %[2]d)",
-			"INSERT INTO %[1]sresellers SELECT ledger, gen_random_uuid(), gen_random_uuid(), name, email, mobile, remark, customers, status, bound_at + n, allocated, used FROM %[1]sresellers, generate_series(1, %[2]d) AS n",
+			"INSERT INTO %[1]sresellers SELECT (jsonb_populate_record(r, jsonb_build_object('id', gen_random_uuid(), 'external_id', gen_random_uuid(), 'bound_at', bound_at + n, 'name_folded', n))).*" +
+				" FROM %[1]sresellers AS r, generate_series(1, %[2]d) AS n",
+			"INSERT INTO %[1]sbalances SELECT ledger, id, status, bound_at %% 1000, 0 FROM %[1]sresellers ON CONFLICT DO NOTHING",
 			"INSERT INTO %[1]srecords SELECT (jsonb_populate_record(r, jsonb_build_object('sequence', (SELECT max(sequence) FROM %[1]srecords) + row_number() OVER (), 'id', gen_random_uuid()))).* FROM %[1]srecords AS r, generate_series(1, %[2]d)",
 			"INSERT INTO %[1]skeys SELECT ledger, gen_random_uuid(), sequence FROM %[1]srecords",
 		} {

@@ -41,13 +41,26 @@ type Dialect interface {
 	snapshot() *sql.TxOptions
 	// create inserts a ledger unless it is there.
 	create(prefix string) string
-	// beyond is the condition that a reseller comes strictly after a position in
-	// the order of (bound_at, id), or in the reverse one, and its parameters.
-	beyond(oldestFirst bool, boundAt int64, id any) (condition string, args []any)
+	// beyond is the condition that a row comes strictly after a position in the
+	// order of (column, id), or in the reverse one, and its parameters.
+	beyond(ascending bool, column string, value, id any) (condition string, args []any)
+	// contains is the condition that a column contains its parameter, byte by byte,
+	// whatever signs there are in it.
+	contains(column string) string
+	// div is the operator that divides whole numbers and drops the rest.
+	div() string
 
-	// using is what makes a statement use an index, after the name of the table;
-	// empty for a database that finds it by itself.
+	// using is what makes a statement use an index, after the name of the table; an
+	// empty index is the primary key. It is empty for a database that finds the index
+	// by itself.
 	using(index string) string
+	// resellers is the source of rows of resellers, r, that an index finds. Their
+	// profiles and figures are there only if they are asked for, or if the index has
+	// some of them.
+	resellers(prefix, index string, p parts) string
+	// join adds to each row of what stands before it the one row of a source, r, that
+	// has a key.
+	join(source, key string) string
 
 	// lock is a statement that holds a ledger until the transaction ends, and returns
 	// its distributorColumns, and the statement's parameters.
@@ -82,3 +95,14 @@ const (
 	// commit that says so.
 	rolledBack
 )
+
+// parts are what of a reseller a statement needs, besides id and status.
+type parts struct{ profiles, figures bool }
+
+// beyondRow compares rows.
+func beyondRow(ascending bool, column string, value, id any) (condition string, args []any) {
+	if ascending {
+		return "(" + column + ", id) > (?, ?)", []any{value, id}
+	}
+	return "(" + column + ", id) < (?, ?)", []any{value, id}
+}

@@ -2,131 +2,63 @@ package sqlstore
 
 import (
 	"context"
-	"fmt"
-	"math"
+	"strings"
 
-	"github.com/google/uuid"
-
-	"github.com/resellerkit/credit"
-	"github.com/resellerkit/credit/store"
+	"github.com/jmoiron/sqlx"
 )
 
-// Resellers implements [store.Store].
-func (s *Store) Resellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
-	name, text, args := s.resellerPage(ledger, q, after)
-	var page []resellerRow
-	if err := s.list(ctx, &page, name, lookupSize(len(q.Statuses)), text, args); err != nil {
-		return nil, s.certain(ctx, fmt.Errorf("list resellers of ledger %s: %w", ledger, err))
-	}
-	resellers := make([]credit.Reseller, len(page))
-	for i, row := range page {
-		resellers[i] = row.reseller()
-	}
-	return resellers, nil
+// listing is a statement that reads a list: its text and its parameters, which
+// are added together. The text depends on which filters there are, and not on what
+// they ask for.
+type listing struct {
+	// name and size name the statement if it is kept. Any filter may come with any
+	// other, which makes thousands of texts, so only those that are asked for all the
+	// time have a name; the others are made each time.
+	name string
+	size int
+
+	text strings.Builder
+	args []any
 }
 
-// resellerPage returns the name of a statement, its text and its parameters.
-func (s *Store) resellerPage(ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) (name string, text func() string, args []any) {
-	statuses := lookupSize(len(q.Statuses))
-	args = []any{s.dialect.id(ledger)}
-	for _, status := range q.Statuses {
-		args = append(args, string(status))
-	}
-	args = filled(args, statuses+1)
-	name = "list resellers"
-	var beyond string
-	if after != (store.ResellerPosition{}) {
-		name += " from a position"
-		var position []any
-		beyond, position = s.dialect.beyond(q.Order.Ascending(), after.BoundAt.UnixMicro(), s.dialect.id(after.ID))
-		beyond, args = " AND "+beyond, append(args, position...)
-	}
-	if q.Order.Ascending() {
-		name += ", oldest first"
-	}
-	return name, func() string {
-		text := s.resellersText() + s.dialect.using(s.prefix+"resellers_bound") + " WHERE ledger = ? AND status IN " + marks(statuses) + beyond
-		if q.Order.Ascending() {
-			return text + " ORDER BY bound_at, id LIMIT ?"
+func (l *listing) add(text string, args ...any) {
+	l.text.WriteString(text)
+	l.args = append(l.args, args...)
+}
+
+// first adds a source of rows, page: the first of all that the branches give,
+// each of which is in this order and has this limit. So an index that has the
+// order of each branch serves for all of them, and what is sorted are a few keys.
+func (l *listing) first(branches []*listing, order string, limit int) {
+	l.add("(")
+	for i, branch := range branches {
+		if i > 0 {
+			l.add(" UNION ALL ")
 		}
-		return text + " ORDER BY bound_at DESC, id DESC LIMIT ?"
-	}, append(args, q.Limit)
+		l.add("SELECT * FROM ("+branch.text.String()+") AS branch", branch.args...)
+	}
+	l.add(order+" LIMIT ?) AS page", limit)
 }
 
-// Records implements [store.Store].
-func (s *Store) Records(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
-	name, text, args := s.recordPage(ledger, q)
-	var page []recordRow
-	if err := s.list(ctx, &page, name, lookupSize(len(q.Kinds)), text, args); err != nil {
-		return nil, s.certain(ctx, fmt.Errorf("list records of ledger %s: %w", ledger, err))
-	}
-	records := make([]credit.Record, len(page))
-	for i, row := range page {
+// list reads the rows of a listing into a slice of structs.
+func (s *Store) list(ctx context.Context, to any, l *listing) error {
+	stmt := &statement{}
+	if l.name == "" {
+		stmt.text = sqlx.Rebind(s.dialect.bind(), l.text.String())
+	} else {
 		var err error
-		if records[i], err = row.record(); err != nil {
-			return nil, s.certain(ctx, fmt.Errorf("list records of ledger %s: %w", ledger, err))
+		if stmt, err = s.statement(ctx, l.name, l.size, l.text.String); err != nil {
+			return err
 		}
 	}
-	return records, nil
+	return selectAll(ctx, stmt.on(ctx, s.base()), to, l.args...)
 }
 
-// recordPage returns the name of a statement, its text and its parameters.
-func (s *Store) recordPage(ledger uuid.UUID, q credit.RecordQuery) (name string, text func() string, args []any) {
-	before := q.Before
-	if before == 0 {
-		before = math.MaxInt64
+// records is the source of rows of records, r, that an index finds; an empty one
+// is the primary key.
+func (s *Store) records(index string) string {
+	if index != "" {
+		index = s.prefix + index
 	}
-	args = []any{s.dialect.id(ledger), q.After, before}
-	name = "list records"
-	if q.ResellerID != uuid.Nil {
-		name += " of a reseller"
-		args = append(args, s.dialect.id(q.ResellerID))
-	}
-	kinds := lookupSize(len(q.Kinds))
-	if len(q.Kinds) > 0 {
-		name += " of some kinds"
-		n := len(args)
-		for _, kind := range q.Kinds {
-			args = append(args, string(kind))
-		}
-		args = filled(args, n+kinds)
-	}
-	if q.NewestFirst {
-		name += ", newest first"
-	}
-	return name, func() string {
-		text := "SELECT " + columnsText("", recordColumns[1:]) + " FROM " + s.prefix + "records"
-		if q.ResellerID != uuid.Nil {
-			text += s.dialect.using(s.prefix + "records_reseller")
-		}
-		text += " WHERE ledger = ? AND sequence > ? AND sequence < ?"
-		if q.ResellerID != uuid.Nil {
-			text += " AND reseller = ?"
-		}
-		if len(q.Kinds) > 0 {
-			text += " AND kind IN " + marks(kinds)
-		}
-		if q.NewestFirst {
-			return text + " ORDER BY sequence DESC LIMIT ?"
-		}
-		return text + " ORDER BY sequence LIMIT ?"
-	}, append(args, q.Limit)
-}
-
-func (s *Store) list(ctx context.Context, to any, name string, size int, text func() string, args []any) error {
-	stmt, err := s.statement(ctx, name, size, text)
-	if err != nil {
-		return err
-	}
-	return selectAll(ctx, stmt.on(ctx, s.base()), to, args...)
-}
-
-// CountResellers implements [store.Store].
-func (s *Store) CountResellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery) (int, error) {
-	panic("to be written")
-}
-
-// Latest implements [store.Store].
-func (s *Store) Latest(ctx context.Context, ledger uuid.UUID, resellers []uuid.UUID, kinds []credit.Kind, until int64) ([]credit.Record, error) {
-	panic("to be written")
+	return s.prefix + "records AS r" + s.dialect.using(index)
 }

@@ -54,18 +54,37 @@ func (mysql) create(prefix string) string {
 }
 
 // beyond does without a comparison of rows, for which no index would be used.
-func (mysql) beyond(oldestFirst bool, boundAt int64, id any) (condition string, args []any) {
-	if oldestFirst {
-		return "(bound_at > ? OR bound_at = ? AND id > ?)", []any{boundAt, boundAt, id}
+func (mysql) beyond(ascending bool, column string, value, id any) (condition string, args []any) {
+	if ascending {
+		return "(" + column + " > ? OR " + column + " = ? AND id > ?)", []any{value, value, id}
 	}
-	return "(bound_at < ? OR bound_at = ? AND id < ?)", []any{boundAt, boundAt, id}
+	return "(" + column + " < ? OR " + column + " = ? AND id < ?)", []any{value, value, id}
 }
+
+func (mysql) contains(column string) string { return "LOCATE(?, " + column + ") > 0" }
+func (mysql) div() string                   { return "DIV" }
+
+func (d mysql) resellers(prefix, index string, _ parts) string {
+	if index != "" {
+		index = prefix + index
+	}
+	return prefix + "resellers AS r" + d.using(index)
+}
+
+// join keeps the order of the tables.
+func (mysql) join(source, key string) string { return " STRAIGHT_JOIN " + source + " ON " + key }
 
 func (mysql) prepares() bool { return false }
 
 func (mysql) begin() string { return "START TRANSACTION" }
 
-func (mysql) using(string) string { return "" }
+// using names the index, because the planner rather reads another one and sorts.
+func (mysql) using(index string) string {
+	if index == "" {
+		index = "PRIMARY"
+	}
+	return " FORCE INDEX (" + index + ")"
+}
 
 func (d mysql) lock(prefix string, ledger uuid.UUID) (text string, args []any) {
 	return "SELECT " + columnsText("", distributorColumns) + " FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE", []any{d.id(ledger)}
@@ -131,24 +150,66 @@ func (d mysql) plan(prefix string, ledger uuid.UUID, expected credit.Head, b sto
 			p.keys = append(p.keys, key)
 		}
 	}
+	columns, records, err := d.records(id, b.Records)
+	if err != nil {
+		return p, err
+	}
+	moved, updated := changes(b)
 	// Parents before children, for the foreign keys.
 	for _, r := range []mysqlRows{
 		{"add resellers", len(b.Added),
 			func(args []any, i int) ([]any, error) { return appendReseller(args, d, id, &b.Added[i]) },
-			func(n int) string { return mysqlInsert(prefix+"resellers", resellerColumns, n) }, nil},
-		{"change resellers", len(b.Changed),
-			func(args []any, i int) ([]any, error) { return d.appendChange(args, &b.Changed[i], head.Sequence) },
-			func(n int) string { return mysqlChange(prefix, n) }, id},
+			func(n int) string { return mysqlInsert(prefix+"resellers", writtenColumns, n) }, nil},
+		{"change resellers", len(moved),
+			func(args []any, i int) ([]any, error) {
+				args, err := appendFigures(args, &moved[i])
+				return append(args, head.Sequence, d.id(moved[i].ID)), err
+			},
+			func(n int) string { return mysqlChange(prefix, mysqlMoved, n) }, id},
+		{"update resellers", len(updated),
+			func(args []any, i int) ([]any, error) { return d.appendChange(args, &updated[i], head.Sequence) },
+			func(n int) string { return mysqlChange(prefix, mysqlChanged, n) }, id},
 		{"insert records", len(b.Records),
-			func(args []any, i int) ([]any, error) { return appendRecord(args, d, id, &b.Records[i]) },
-			func(n int) string { return mysqlInsert(prefix+"records", recordColumns, n) }, nil},
+			func(args []any, i int) ([]any, error) { return append(args, records[i]...), nil },
+			func(n int) string { return mysqlInsert(prefix+"records", columns, n) }, nil},
 	} {
-		var err error
 		if p.writes, err = r.cut(p.writes); err != nil {
 			return p, fmt.Errorf("%s: %w", r.what, err)
 		}
 	}
 	return p, nil
+}
+
+// mysqlOptional are the columns that a record may leave empty, and the table then
+// fills.
+var mysqlOptional = []string{"reseller", "external_id", "operator", "remark", "idempotency_key", "fingerprint", "reference", "customer",
+	"corrects", "metadata", "changed"}
+
+// records returns the values of the records, without the columns that all of them
+// leave empty: the server reads each value of a statement's text.
+func (d mysql) records(ledger any, of []credit.Record) (columns []string, records [][]any, err error) {
+	records = make([][]any, len(of))
+	for i := range of {
+		if records[i], err = appendRecord(make([]any, 0, len(recordColumns)), d, ledger, &of[i]); err != nil {
+			return nil, nil, err
+		}
+	}
+	kept := 0
+	for c, column := range recordColumns {
+		given := func(values []any) bool { return values[c] != nil && values[c] != "" && values[c] != int64(0) }
+		if slices.Contains(mysqlOptional, column) && !slices.ContainsFunc(records, given) {
+			continue
+		}
+		columns = append(columns, column)
+		for _, values := range records {
+			values[kept] = values[c]
+		}
+		kept++
+	}
+	for i := range records {
+		records[i] = records[i][:kept]
+	}
+	return columns, records, nil
 }
 
 // appendChange appends the values of mysqlChanged, and then the id.
@@ -316,9 +377,13 @@ func mysqlInsert(table string, columns []string, rows int) string {
 	return before + mysqlGuardBefore + "?" + mysqlGuardAfter + after
 }
 
-// mysqlChanged are the columns that a change sets. The last is new each time, so
-// that the server counts every row that is there.
-var mysqlChanged = append(slices.Clone(resellerColumns[fixedColumns:]), "last_sequence")
+// mysqlChanged and mysqlMoved are the columns that a change sets, of everything
+// and of the figures. The last is new each time, so that the server counts every
+// row that is there.
+var (
+	mysqlChanged = append(slices.Clone(writtenColumns[fixedColumns:]), "last_sequence")
+	mysqlMoved   = append(slices.Clone(resellerColumns[fixedColumns:profileColumns]), "last_sequence")
+)
 
 // mysqlChange takes, for each reseller, what changes and the id, and then the
 // ledger. It never adds a row, and joins in its order.
@@ -327,16 +392,16 @@ var mysqlChanged = append(slices.Clone(resellerColumns[fixedColumns:]), "last_se
 // a round trip each, CASE expressions a time that grows with the square, joining
 // the update of the head as well more than the round trip that it saves. INSERT
 // ON DUPLICATE KEY UPDATE is the fastest for many, and would add what is missing.
-func mysqlChange(prefix string, rows int) string {
+func mysqlChange(prefix string, columns []string, rows int) string {
 	if rows == 1 {
-		return "UPDATE " + prefix + "resellers SET " + strings.Join(mysqlChanged, " = ?, ") + " = ? WHERE id = ? AND ledger = ?" + mysqlGuard
+		return "UPDATE " + prefix + "resellers SET " + strings.Join(columns, " = ?, ") + " = ? WHERE id = ? AND ledger = ?" + mysqlGuard
 	}
 	var set []string
-	for _, column := range mysqlChanged {
+	for _, column := range columns {
 		set = append(set, "r."+column+" = v."+column)
 	}
-	more := " UNION ALL SELECT ?" + strings.Repeat(", ?", len(mysqlChanged))
-	return "UPDATE (SELECT ? AS " + strings.Join(mysqlChanged, ", ? AS ") + ", ? AS id" + strings.Repeat(more, rows-1) + ") v" +
+	more := " UNION ALL SELECT ?" + strings.Repeat(", ?", len(columns))
+	return "UPDATE (SELECT ? AS " + strings.Join(columns, ", ? AS ") + ", ? AS id" + strings.Repeat(more, rows-1) + ") v" +
 		" STRAIGHT_JOIN " + prefix + "resellers r ON r.id = v.id SET " + strings.Join(set, ", ") + " WHERE r.ledger = ?" + mysqlGuard
 }
 

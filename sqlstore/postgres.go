@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -56,11 +57,40 @@ func (postgres) create(prefix string) string {
 	return insertText(prefix+"ledgers", ledgerColumns, 1) + " ON CONFLICT (id) DO NOTHING"
 }
 
-func (postgres) beyond(oldestFirst bool, boundAt int64, id any) (condition string, args []any) {
-	if oldestFirst {
-		return "(bound_at, id) > (?, ?)", []any{boundAt, id}
+func (postgres) beyond(ascending bool, column string, value, id any) (condition string, args []any) {
+	return beyondRow(ascending, column, value, id)
+}
+
+func (postgres) contains(column string) string { return "strpos(" + column + ", ?) > 0" }
+func (postgres) div() string                   { return "/" }
+
+// A reseller has a row in each of two tables.
+var (
+	pgProfileColumns  = slices.Concat(resellerColumns[2:fixedColumns], resellerColumns[profileColumns:len(resellerColumns)-1], foldedColumns)
+	pgResellerColumns = slices.Concat(resellerColumns[:fixedColumns], resellerColumns[profileColumns:], foldedColumns)
+	pgBalanceColumns  = []string{"ledger", "id", "status", "allocated", "used"}
+	pgFigureColumns   = []string{"allocated", "used", "available"}
+)
+
+// resellers joins the two tables in the order of the one that has the index, row by
+// row; see pgLookup.
+func (postgres) resellers(prefix, index string, p parts) string {
+	resellers, balances := prefix+"resellers", prefix+"balances"
+	if index == "resellers_available" {
+		if !p.profiles {
+			return balances + " AS r"
+		}
+		return balances + " AS r CROSS JOIN " + pgLookup("profile", pgProfileColumns, resellers, "ledger = r.ledger AND id = r.id")
 	}
-	return "(bound_at, id) < (?, ?)", []any{boundAt, id}
+	if !p.figures {
+		return resellers + " AS r"
+	}
+	return resellers + " AS r CROSS JOIN " + pgLookup("figures", pgFigureColumns, balances, "ledger = r.ledger AND id = r.id")
+}
+
+// join is of the sort of pgLookup.
+func (postgres) join(source, key string) string {
+	return " CROSS JOIN LATERAL (SELECT * FROM " + source + " WHERE " + key + " OFFSET 0) AS r"
 }
 
 func (postgres) prepares() bool { return false }

@@ -145,27 +145,32 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 
 	// What is not sent has no branch.
 	if n := len(b.Added); n > 0 {
-		sent, err := q.rows(s.prefix+"reseller_row", resellerColumns, n, d.resellerValues(b.Added))
+		sent, err := q.rows(s.prefix+"reseller_row", writtenColumns, n, d.resellerValues(b.Added))
 		if err != nil {
 			return "", nil, err
 		}
-		q.text(", added AS (INSERT INTO ", s.prefix, "resellers (", columnsText("", resellerColumns), ")",
-			" SELECT head.id, ", columnsText("v", resellerColumns[1:]), " FROM head CROSS JOIN ", sent, " AS v RETURNING 1)")
-		counts = append(counts, pgCount{"added", n})
+		q.text(", sent AS (SELECT head.id AS ledger, v.* FROM head CROSS JOIN ", sent, " AS v)",
+			", added AS (INSERT INTO ", s.prefix, "resellers (", columnsText("", pgResellerColumns), ")",
+			" SELECT ", columnsText("", pgResellerColumns), " FROM sent RETURNING 1)",
+			", balanced AS (INSERT INTO ", s.prefix, "balances (", columnsText("", pgBalanceColumns), ")",
+			" SELECT ", columnsText("", pgBalanceColumns), " FROM sent RETURNING 1)")
+		counts = append(counts, pgCount{"added", n}, pgCount{"balanced", n})
 	}
 	if n := len(b.Changed); n > 0 {
-		sent, err := q.rows(s.prefix+"reseller_row", resellerColumns, n, d.resellerValues(b.Changed))
+		sent, err := q.rows(s.prefix+"balance_row", pgBalanceColumns, n, d.balanceValues(b.Changed))
 		if err != nil {
 			return "", nil, err
 		}
-		var set []string
-		for _, column := range resellerColumns[fixedColumns:] {
-			set = append(set, column+" = v."+column)
-		}
-		q.text(", changed AS (UPDATE ", s.prefix, "resellers AS r SET ", strings.Join(set, ", "),
-			" FROM head CROSS JOIN ", sent, " AS v CROSS JOIN ", pgLookup("t", []string{"ctid"}, s.prefix+"resellers", "ledger = head.id AND id = v.id"),
-			" WHERE r.ctid = t.ctid RETURNING 1)")
+		q.text(", changed AS ", d.change(s.prefix+"balances", pgBalanceColumns[2:], sent))
 		counts = append(counts, pgCount{"changed", n})
+	}
+	if _, updated := changes(b); len(updated) > 0 {
+		sent, err := q.rows(s.prefix+"reseller_row", writtenColumns, len(updated), d.resellerValues(updated))
+		if err != nil {
+			return "", nil, err
+		}
+		q.text(", updated AS ", d.change(s.prefix+"resellers", pgResellerColumns[fixedColumns:], sent))
+		counts = append(counts, pgCount{"updated", len(updated)})
 	}
 	sent, err := q.rows(s.prefix+"record_row", recordColumns, len(b.Records), func(args []any, i int) ([]any, error) {
 		return appendRecord(args, d, nil, &b.Records[i])
@@ -206,8 +211,25 @@ func pgTurn(ledger uuid.UUID) int64 {
 	return int64(binary.BigEndian.Uint64(ledger[:8]) ^ binary.BigEndian.Uint64(ledger[8:]))
 }
 
+// change is a branch that changes columns of the rows that were sent.
+func (postgres) change(table string, columns []string, sent string) string {
+	set := make([]string, len(columns))
+	for i, column := range columns {
+		set[i] = column + " = v." + column
+	}
+	return "(UPDATE " + table + " AS r SET " + strings.Join(set, ", ") +
+		" FROM head CROSS JOIN " + sent + " AS v CROSS JOIN " + pgLookup("t", []string{"ctid"}, table, "ledger = head.id AND id = v.id") +
+		" WHERE r.ctid = t.ctid RETURNING 1)"
+}
+
 func (d postgres) resellerValues(of []credit.Reseller) func(args []any, i int) ([]any, error) {
 	return func(args []any, i int) ([]any, error) { return appendReseller(args, d, nil, &of[i]) }
+}
+
+func (d postgres) balanceValues(of []credit.Reseller) func(args []any, i int) ([]any, error) {
+	return func(args []any, i int) ([]any, error) {
+		return appendFigures(append(args, nil, d.id(of[i].ID), string(of[i].Status)), &of[i])
+	}
 }
 
 // pgLookup is a source of rows that is joined to others: the one row that has a

@@ -68,7 +68,7 @@ func (d postgres) load(ctx context.Context, s *Store, ledger uuid.UUID, asked cr
 	return found, nil
 }
 
-func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) (text string, args []any, err error) {
+func (d postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) (text string, args []any, err error) {
 	var q pgStatement
 	id := q.bind(ledger, "uuid")
 	heads, resellers, records := ledgerColumns[3:], resellerColumns[1:], recordColumns[1:]
@@ -92,7 +92,7 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 		q.text(" UNION ALL ")
 		part("reseller", noHead, pgNamed("reseller", "t", resellers), noRecord)
 		q.text(" FROM ", q.values(array, way.as, len(way.values)), " AS v CROSS JOIN ",
-			pgLookup("t", resellers, s.prefix+"resellers", "ledger = "+id+" AND "+way.column+" = v.value"))
+			pgLookup("t", resellers, d.resellers(s.prefix, "", everything), "ledger = "+id+" AND "+way.column+" = v.value"))
 	}
 	if len(asked.Keys) > 0 {
 		array, err := pgArrayOf(values(asked.Keys, asIs))
@@ -113,8 +113,8 @@ func (postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) 
 var (
 	pgHeadTypes = []string{"bigint", "bytea", "bigint", "bigint", "bigint"}
 
-	pgResellerTypes = []string{"uuid", "text", "bigint",
-		"text", "text", "text", "text", "bigint", "text", "bigint", "bigint"}
+	pgResellerTypes = []string{"uuid", "text", "bigint", "bigint", "bigint",
+		"text", "text", "text", "text", "bigint", "text"}
 
 	pgRecordTypes = []string{"bigint", "uuid", "text", "uuid", "text", "bigint",
 		"bigint", "bigint", "bigint", "bigint", "bigint", "bigint",

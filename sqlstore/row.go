@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,9 +17,14 @@ import (
 var (
 	ledgerColumns = []string{"id", "name", "currency", "sequence", "hash", "recorded_at", "granted", "allocated"}
 
-	// The first fixedColumns of a reseller never change.
-	resellerColumns = []string{"ledger", "id", "external_id", "bound_at",
-		"name", "email", "mobile", "remark", "customers", "status", "allocated", "used"}
+	// The first fixedColumns of a reseller never change, and those from profileColumns
+	// on hardly ever.
+	resellerColumns = []string{"ledger", "id", "external_id", "bound_at", "allocated", "used",
+		"name", "email", "mobile", "remark", "customers", "status"}
+	// foldedColumns are written beside them, for searching and ordering, and never
+	// read back.
+	foldedColumns  = []string{"name_folded", "mobile_folded", "remark_folded"}
+	writtenColumns = slices.Concat(resellerColumns, foldedColumns)
 
 	recordColumns = []string{"ledger", "sequence", "id", "kind", "reseller", "external_id", "amount",
 		"allocated_before", "used_before", "allocated_after", "used_after", "pool_granted", "pool_allocated",
@@ -28,7 +34,10 @@ var (
 	keyColumns = []string{"ledger", "idempotency_key", "sequence"}
 )
 
-const fixedColumns = 4
+const (
+	fixedColumns   = 4
+	profileColumns = 6 // where they begin; before them are the figures
+)
 
 // millionths converts the amounts of one row; the first that does not fit is kept.
 type millionths struct{ err error }
@@ -133,12 +142,22 @@ func (r resellerRow) reseller() credit.Reseller {
 		Figures: credit.Figures{Allocated: r.Allocated.decimal(), Used: r.Used.decimal()}}
 }
 
-// appendReseller appends the values of resellerColumns.
+// appendReseller appends the values of writtenColumns.
 func appendReseller(args []any, d Dialect, ledger any, r *credit.Reseller) ([]any, error) {
 	var m millionths
-	args = append(args, ledger, d.id(r.ID), r.ExternalID, r.BoundAt.UnixMicro(),
-		r.Name, r.Email, r.Mobile, r.Remark, int64(r.Customers), string(r.Status), m.of(r.Allocated), m.of(r.Used))
+	args = append(args, ledger, d.id(r.ID), r.ExternalID, r.BoundAt.UnixMicro(), m.of(r.Allocated), m.of(r.Used),
+		r.Name, r.Email, r.Mobile, r.Remark, int64(r.Customers), string(r.Status),
+		credit.Fold(r.Name), credit.Fold(r.Mobile), credit.Fold(r.Remark))
 	if m.err != nil {
+		return nil, fmt.Errorf("reseller %s: %w", r.ID, m.err)
+	}
+	return args, nil
+}
+
+// appendFigures appends the figures.
+func appendFigures(args []any, r *credit.Reseller) ([]any, error) {
+	var m millionths
+	if args = append(args, m.of(r.Allocated), m.of(r.Used)); m.err != nil {
 		return nil, fmt.Errorf("reseller %s: %w", r.ID, m.err)
 	}
 	return args, nil

@@ -57,12 +57,22 @@ func (sqlite) create(prefix string) string {
 	return insertText(prefix+"ledgers", ledgerColumns, 1) + " ON CONFLICT (id) DO NOTHING"
 }
 
-func (sqlite) beyond(oldestFirst bool, boundAt int64, id any) (condition string, args []any) {
-	if oldestFirst {
-		return "(bound_at, id) > (?, ?)", []any{boundAt, id}
-	}
-	return "(bound_at, id) < (?, ?)", []any{boundAt, id}
+func (sqlite) beyond(ascending bool, column string, value, id any) (condition string, args []any) {
+	return beyondRow(ascending, column, value, id)
 }
+
+func (sqlite) contains(column string) string { return "instr(" + column + ", ?) > 0" }
+func (sqlite) div() string                   { return "/" }
+
+func (d sqlite) resellers(prefix, index string, _ parts) string {
+	if index != "" {
+		index = prefix + index
+	}
+	return prefix + "resellers AS r" + d.using(index)
+}
+
+// join keeps the order of the tables.
+func (sqlite) join(source, key string) string { return " CROSS JOIN " + source + " ON " + key }
 
 func (sqlite) prepares() bool { return true }
 
@@ -70,7 +80,12 @@ func (sqlite) begin() string { return "" }
 
 // using names the index, because without statistics, which few databases of
 // SQLite have, the planner thinks that all of a ledger's rows are ten.
-func (sqlite) using(index string) string { return " INDEXED BY " + index }
+func (sqlite) using(index string) string {
+	if index == "" {
+		return "" // it has no name
+	}
+	return " INDEXED BY " + index
+}
 
 // lock writes, so that the transaction has the lock of the writer; nothing else
 // is a lock here.
@@ -145,14 +160,21 @@ func (d sqlite) plan(ctx context.Context, s *Store, ledger uuid.UUID, expected c
 		return p, err
 	}
 
+	moved, updated := changes(b)
 	// Parents before children, for the foreign keys.
 	for _, r := range []rows{
 		{"add a reseller", len(b.Added), 1,
 			func(args []any, i int) ([]any, error) { return appendReseller(args, d, id, &b.Added[i]) },
-			func(n int) string { return insertText(s.prefix+"resellers", resellerColumns, n) }},
-		{"change a reseller", len(b.Changed), 1,
-			func(args []any, i int) ([]any, error) { return d.appendChange(args, id, &b.Changed[i]) },
-			func(int) string { return d.changeText(s.prefix) }},
+			func(n int) string { return insertText(s.prefix+"resellers", writtenColumns, n) }},
+		{"change a reseller", len(moved), 1,
+			func(args []any, i int) ([]any, error) {
+				args, err := appendFigures(args, &moved[i])
+				return append(args, id, d.id(moved[i].ID)), err
+			},
+			func(int) string { return d.changeText(s.prefix, resellerColumns[fixedColumns:profileColumns]) }},
+		{"update a reseller", len(updated), 1,
+			func(args []any, i int) ([]any, error) { return d.appendChange(args, id, &updated[i]) },
+			func(int) string { return d.changeText(s.prefix, writtenColumns[fixedColumns:]) }},
 		{"insert a record", len(b.Records), 1,
 			func(args []any, i int) ([]any, error) { return appendRecord(args, d, id, &b.Records[i]) },
 			func(n int) string { return insertText(s.prefix+"records", recordColumns, n) }},
@@ -169,8 +191,8 @@ func (d sqlite) plan(ctx context.Context, s *Store, ledger uuid.UUID, expected c
 	return p, nil
 }
 
-func (sqlite) changeText(prefix string) string {
-	return "UPDATE " + prefix + "resellers SET " + strings.Join(resellerColumns[fixedColumns:], " = ?, ") + " = ? WHERE ledger = ? AND id = ?"
+func (sqlite) changeText(prefix string, columns []string) string {
+	return "UPDATE " + prefix + "resellers SET " + strings.Join(columns, " = ?, ") + " = ? WHERE ledger = ? AND id = ?"
 }
 
 // appendChange appends the values that change, then the key of the row.

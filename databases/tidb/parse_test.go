@@ -71,6 +71,8 @@ func TestStatementsParseOnTiDB(t *testing.T) {
 	ids := write(credit.NewReseller{Name: "A", ExternalID: "a"}, credit.NewReseller{Name: "B", ExternalID: "b"})
 	write(credit.Usage{ResellerID: ids[0], Amount: decimal.New(1, 0)})
 	write(credit.Usage{ResellerID: ids[0], Amount: decimal.New(1, 0)}, credit.Usage{ResellerID: ids[1], Amount: decimal.New(1, 0)})
+	write(credit.Freeze{ResellerID: ids[0]})
+	write(credit.Freeze{ResellerID: ids[1]}, credit.Unfreeze{ResellerID: ids[0]})
 
 	asked := credit.ReadSet{Resellers: ids, ExternalIDs: []string{"a"}, Keys: []string{"k"}}
 	_, _ = s.Load(ctx, d.ID, asked)
@@ -79,16 +81,30 @@ func TestStatementsParseOnTiDB(t *testing.T) {
 	_, _ = s.WithTx(tx).Load(ctx, d.ID, asked)
 	_, _ = s.WithTx(tx).Create(ctx, d)
 	require.NoError(t, tx.Rollback())
-	for i, order := range []credit.Order{credit.OrderNewest, credit.OrderOldest} {
-		for _, after := range []store.ResellerPosition{{}, {BoundAt: time.Unix(1, 0), ID: ids[0]}} {
-			_, _ = s.Resellers(ctx, d.ID, credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive}, Order: order, Limit: 1}, after)
-		}
-		for _, id := range append(ids, uuid.Nil) {
-			for _, kinds := range [][]credit.Kind{nil, {credit.KindGrant}} {
-				_, _ = s.Records(ctx, d.ID, credit.RecordQuery{ResellerID: id, Kinds: kinds, NewestFirst: i == 1, Limit: 1})
+	low, err := credit.PercentThreshold(decimal.New(1, 0))
+	require.NoError(t, err)
+	statuses := []credit.Status{credit.StatusActive, credit.StatusClosed, credit.StatusFrozen}
+	for _, order := range credit.Orders() {
+		for _, after := range []store.ResellerPosition{{}, {BoundAt: time.Unix(1, 0), Name: "a", Available: 1, ID: ids[0]}} {
+			for n := range statuses {
+				for _, q := range []credit.ResellerQuery{{}, {Email: "e"}, {ExternalID: "x"}, {Name: "n", Mobile: "m", Remark: "r"},
+					{MinAvailable: new(decimal.Zero), MaxAvailable: new(decimal.Zero), Low: &low}, {Low: new(credit.Threshold)}} {
+					q.Statuses, q.Order, q.Limit = statuses[:n+1], order, 1
+					_, _ = s.Resellers(ctx, d.ID, q, after)
+					_, _ = s.CountResellers(ctx, d.ID, q)
+				}
 			}
 		}
 	}
+	for _, newest := range []bool{false, true} {
+		for _, q := range []credit.RecordQuery{{}, {ResellerID: ids[0]}, {Kinds: credit.Kinds()}, {Kinds: credit.Kinds()[:1]}, {ResellerID: ids[0], Kinds: credit.Kinds()},
+			{Operator: "o"}, {Key: "k"}, {Reference: "r"}, {Customer: "c"}, {OccurredFrom: time.Unix(1, 0), OccurredUntil: time.Unix(2, 0), Before: 9}} {
+			q.NewestFirst, q.Limit = newest, 1
+			_, _ = s.Records(ctx, d.ID, q)
+		}
+	}
+	_, _ = s.Latest(ctx, d.ID, ids, nil, 1)
+	_, _ = s.Latest(ctx, d.ID, ids, credit.Kinds()[:2], 1)
 
 	files, err := fs.Glob(s.Migrations(), "*.sql")
 	require.NoError(t, err)
@@ -100,7 +116,8 @@ func TestStatementsParseOnTiDB(t *testing.T) {
 	}
 	for _, begin := range []string{"UPDATE credit_ledgers", "UPDATE credit_resellers", "UPDATE (SELECT", "INSERT INTO credit_resellers", "INSERT INTO credit_records",
 		"INSERT INTO credit_ledgers", "SELECT GET_LOCK", "CREATE TABLE IF NOT EXISTS credit_schema", "SHOW SESSION", "SAVEPOINT", "START TRANSACTION", "COMMIT", "ROLLBACK",
-		"SELECT sequence FROM credit_records", "SELECT sequence, hash FROM credit_ledgers", "SELECT id, external_id", "SELECT r.sequence"} {
+		"SELECT sequence FROM credit_records", "SELECT sequence, hash FROM credit_ledgers", "SELECT id, external_id", "SELECT r.id, r.external_id", "SELECT r.sequence",
+		"SELECT count(*)", "SELECT sequence, id"} {
 		require.True(t, server.saw(begin), "%s… was sent", begin)
 	}
 	p := parser.New()
@@ -222,6 +239,9 @@ func (c *conn) QueryContext(_ context.Context, text string, args []driver.NamedV
 	case strings.HasPrefix(text, "SELECT sequence, hash, recorded_at"):
 		return &rows{names: []string{"sequence", "hash", "recorded_at", "granted", "allocated"},
 			row: []driver.Value{int64(0), make([]byte, 32), nil, int64(0), int64(0)}}, nil
+	}
+	if strings.HasPrefix(text, "SELECT count(*)") {
+		return &rows{names: []string{"n"}, row: []driver.Value{int64(0)}}, nil
 	}
 	list, _, _ := strings.Cut(strings.TrimPrefix(text, "SELECT "), " FROM ")
 	return &rows{names: strings.Split(strings.ReplaceAll(list, "r.", ""), ", ")}, nil

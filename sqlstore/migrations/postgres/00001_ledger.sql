@@ -33,32 +33,57 @@ CREATE TABLE {{schema}}{{prefix}}ledgers (
     CONSTRAINT {{prefix}}ledgers_pool CHECK (0 <= allocated AND allocated <= granted AND granted < 1000000000000000000)
 ) WITH (fillfactor = 50);
 
--- As with ledgers, nothing that an append changes is in an index.
+-- What an append hardly ever changes of a reseller; the rest is in the balances. Nothing of it may be in one row with a
+-- figure that an index has: then every change of the figure would write each index of the row again, four times the work
+-- that it is now.
 CREATE TABLE {{schema}}{{prefix}}resellers (
-    ledger      uuid   NOT NULL,
-    id          uuid   NOT NULL,
-    external_id text   COLLATE "C" NOT NULL,
-    name        text   COLLATE "C" NOT NULL,
-    email       text   COLLATE "C" NOT NULL,
-    mobile      text   COLLATE "C" NOT NULL,
-    remark      text   COLLATE "C" NOT NULL,
-    customers   bigint NOT NULL,
-    status      text   COLLATE "C" NOT NULL,
-    bound_at    bigint NOT NULL,
-    allocated   bigint NOT NULL,
-    used        bigint NOT NULL,
+    ledger        uuid   NOT NULL,
+    id            uuid   NOT NULL,
+    external_id   text   COLLATE "C" NOT NULL,
+    bound_at      bigint NOT NULL,
+    name          text   COLLATE "C" NOT NULL,
+    email         text   COLLATE "C" NOT NULL,
+    mobile        text   COLLATE "C" NOT NULL,
+    remark        text   COLLATE "C" NOT NULL,
+    customers     bigint NOT NULL,
+    status        text   COLLATE "C" NOT NULL,
+    -- In letters whose case does not count (credit.Fold), for searching and ordering.
+    name_folded   text   COLLATE "C" NOT NULL,
+    mobile_folded text   COLLATE "C" NOT NULL,
+    remark_folded text   COLLATE "C" NOT NULL,
     CONSTRAINT {{prefix}}resellers_pkey PRIMARY KEY (id, ledger),
     -- No external id is given out twice; also finds resellers by external id.
     CONSTRAINT {{prefix}}resellers_external UNIQUE (external_id, ledger),
     CONSTRAINT {{prefix}}resellers_status CHECK (status IN ('active', 'frozen', 'closed')),
-    CONSTRAINT {{prefix}}resellers_customers CHECK (customers >= 0),
-    CONSTRAINT {{prefix}}resellers_allocated CHECK (0 <= allocated AND allocated < 1000000000000000000),
-    CONSTRAINT {{prefix}}resellers_used CHECK (-1000000000000000000 < used AND used < 1000000000000000000)
+    CONSTRAINT {{prefix}}resellers_customers CHECK (customers >= 0)
+);
+
+-- The orders in which the resellers of a status are listed, either way round. With the status in front, the few of a rare
+-- one are found without reading the many. Written when a reseller is added, renamed, frozen or closed.
+CREATE INDEX {{prefix}}resellers_bound ON {{schema}}{{prefix}}resellers (status, ledger, bound_at, id);
+CREATE INDEX {{prefix}}resellers_name ON {{schema}}{{prefix}}resellers (status, ledger, name_folded, id);
+
+-- Finds the resellers with an email address, in the order of their binding. No index finds a part of a name, a mobile
+-- number or a remark: that is looked for along the order of the list.
+CREATE INDEX {{prefix}}resellers_email ON {{schema}}{{prefix}}resellers (email, ledger, bound_at, id) WHERE email <> '';
+
+-- The figures of each reseller, which appends change. The status is the reseller's.
+CREATE TABLE {{schema}}{{prefix}}balances (
+    ledger    uuid   NOT NULL,
+    id        uuid   NOT NULL,
+    status    text   COLLATE "C" NOT NULL,
+    allocated bigint NOT NULL,
+    used      bigint NOT NULL,
+    available bigint NOT NULL GENERATED ALWAYS AS (allocated - used) STORED,
+    CONSTRAINT {{prefix}}balances_pkey PRIMARY KEY (id, ledger),
+    CONSTRAINT {{prefix}}balances_status CHECK (status IN ('active', 'frozen', 'closed')),
+    CONSTRAINT {{prefix}}balances_allocated CHECK (0 <= allocated AND allocated < 1000000000000000000),
+    CONSTRAINT {{prefix}}balances_used CHECK (-1000000000000000000 < used AND used < 1000000000000000000)
 ) WITH (fillfactor = 70);
 
--- Lists resellers in the order of their binding, either way round. The status is not part of it, because then every
--- change of a status would also write the indexes.
-CREATE INDEX {{prefix}}resellers_bound ON {{schema}}{{prefix}}resellers (ledger, bound_at, id);
+-- Lists the resellers of a status by their available credit, either way round. The one index that costs something with
+-- every change of a balance.
+CREATE INDEX {{prefix}}balances_available ON {{schema}}{{prefix}}balances (status, ledger, available, id);
 
 -- The log. A row holds all that its hash covers.
 CREATE TABLE {{schema}}{{prefix}}records (
@@ -94,8 +119,16 @@ CREATE TABLE {{schema}}{{prefix}}records (
     CONSTRAINT {{prefix}}records_hash CHECK (length(hash) = 32)
 );
 
--- Lists one reseller's records by sequence, either way round.
-CREATE INDEX {{prefix}}records_of_reseller ON {{schema}}{{prefix}}records (reseller, sequence) WHERE reseller IS NOT NULL;
+-- Lists one reseller's records by sequence, either way round. With the kind in it, the newest of some kinds is found
+-- without reading rows.
+CREATE INDEX {{prefix}}records_of_reseller ON {{schema}}{{prefix}}records (reseller, ledger, sequence) INCLUDE (kind) WHERE reseller IS NOT NULL;
+
+-- The same for the records of a kind, an operator, a reference and a customer. What is not given is not indexed, and so
+-- costs nothing. When something happened has no index: it is looked for along the log.
+CREATE INDEX {{prefix}}records_kind ON {{schema}}{{prefix}}records (kind, ledger, sequence);
+CREATE INDEX {{prefix}}records_operator ON {{schema}}{{prefix}}records (operator, ledger, sequence) WHERE operator <> '';
+CREATE INDEX {{prefix}}records_reference ON {{schema}}{{prefix}}records (reference, ledger, sequence) WHERE reference <> '';
+CREATE INDEX {{prefix}}records_customer ON {{schema}}{{prefix}}records (customer, ledger, sequence) WHERE customer <> '';
 
 -- Which record took a key. A table of its own, because a key is looked up on every append and kept for ever.
 CREATE TABLE {{schema}}{{prefix}}keys (
@@ -108,17 +141,27 @@ CREATE TABLE {{schema}}{{prefix}}keys (
 -- The rows that an append sends, all of them as one parameter. The types are apart from the tables so that a column
 -- that a later step adds to a table does not change what a running program must send.
 CREATE TYPE {{schema}}{{prefix}}reseller_row AS (
-    id          uuid,
-    external_id text,
-    bound_at    bigint,
-    name        text,
-    email       text,
-    mobile      text,
-    remark      text,
-    customers   bigint,
-    status      text,
-    allocated   bigint,
-    used        bigint
+    id            uuid,
+    external_id   text,
+    bound_at      bigint,
+    allocated     bigint,
+    used          bigint,
+    name          text,
+    email         text,
+    mobile        text,
+    remark        text,
+    customers     bigint,
+    status        text,
+    name_folded   text,
+    mobile_folded text,
+    remark_folded text
+);
+
+CREATE TYPE {{schema}}{{prefix}}balance_row AS (
+    id        uuid,
+    status    text,
+    allocated bigint,
+    used      bigint
 );
 
 CREATE TYPE {{schema}}{{prefix}}record_row AS (
@@ -163,6 +206,8 @@ CREATE TRIGGER {{prefix}}keys_fixed BEFORE UPDATE OR DELETE OR TRUNCATE ON {{sch
     FOR EACH STATEMENT EXECUTE FUNCTION {{schema}}{{prefix}}refuse();
 CREATE TRIGGER {{prefix}}resellers_kept BEFORE DELETE OR TRUNCATE ON {{schema}}{{prefix}}resellers
     FOR EACH STATEMENT EXECUTE FUNCTION {{schema}}{{prefix}}refuse();
+CREATE TRIGGER {{prefix}}balances_kept BEFORE DELETE OR TRUNCATE ON {{schema}}{{prefix}}balances
+    FOR EACH STATEMENT EXECUTE FUNCTION {{schema}}{{prefix}}refuse();
 CREATE TRIGGER {{prefix}}ledgers_kept BEFORE DELETE OR TRUNCATE ON {{schema}}{{prefix}}ledgers
     FOR EACH STATEMENT EXECUTE FUNCTION {{schema}}{{prefix}}refuse();
 
@@ -192,12 +237,12 @@ SELECT
     mobile,
     remark,
     customers,
-    status,
+    r.status,
     TIMESTAMPTZ 'epoch' + bound_at / 1000000 * INTERVAL '1 second' + bound_at % 1000000 * INTERVAL '1 microsecond' AS bound_at,
     allocated * 0.000001 AS allocated,
     used * 0.000001 AS used,
-    (allocated - used) * 0.000001 AS available
-FROM {{schema}}{{prefix}}resellers;
+    available * 0.000001 AS available
+FROM {{schema}}{{prefix}}resellers AS r JOIN {{schema}}{{prefix}}balances USING (ledger, id);
 
 CREATE VIEW {{schema}}{{prefix}}record_view AS
 SELECT

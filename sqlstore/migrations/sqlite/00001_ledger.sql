@@ -38,6 +38,11 @@ CREATE TABLE {{prefix}}resellers (
     bound_at    INTEGER NOT NULL,
     allocated   INTEGER NOT NULL,
     used        INTEGER NOT NULL,
+    available   INTEGER NOT NULL GENERATED ALWAYS AS (allocated - used) VIRTUAL,
+    -- In letters whose case does not count (credit.Fold), for searching and ordering.
+    name_folded   TEXT  NOT NULL,
+    mobile_folded TEXT  NOT NULL,
+    remark_folded TEXT  NOT NULL,
     PRIMARY KEY (ledger, id),
     FOREIGN KEY (ledger) REFERENCES {{prefix}}ledgers (id),
     CONSTRAINT {{prefix}}resellers_id CHECK (length(id) = 16),
@@ -50,9 +55,17 @@ CREATE TABLE {{prefix}}resellers (
 -- No external id is given out twice; also finds resellers by external id.
 CREATE UNIQUE INDEX {{prefix}}resellers_external_id ON {{prefix}}resellers (ledger, external_id);
 
--- Lists resellers in the order of their binding, either way round. The status is not part of it, because then every
--- change of a balance would also write the index.
-CREATE INDEX {{prefix}}resellers_bound ON {{prefix}}resellers (ledger, bound_at, id);
+-- The orders in which the resellers of a status are listed, either way round. With the status in front, the few of a rare
+-- one are found without reading the many; a status hardly ever changes. Only the last of them is written with every
+-- change of a balance.
+CREATE INDEX {{prefix}}resellers_bound ON {{prefix}}resellers (ledger, status, bound_at, id);
+CREATE INDEX {{prefix}}resellers_name ON {{prefix}}resellers (ledger, status, name_folded, id);
+CREATE INDEX {{prefix}}resellers_available ON {{prefix}}resellers (ledger, status, available, id);
+
+-- Finds the resellers with an email address, in the order of their binding.
+CREATE INDEX {{prefix}}resellers_email ON {{prefix}}resellers (ledger, email, bound_at, id) WHERE email <> '';
+
+-- No index finds a part of a name, a mobile number or a remark: that is looked for along the order of the list.
 
 -- The log. A row holds all that its hash covers.
 CREATE TABLE {{prefix}}records (
@@ -97,8 +110,16 @@ CREATE TABLE {{prefix}}records (
     CONSTRAINT {{prefix}}records_hash CHECK (length(hash) = 32)
 ) STRICT, WITHOUT ROWID;
 
--- Lists one reseller's records by sequence, either way round.
-CREATE INDEX {{prefix}}records_reseller ON {{prefix}}records (ledger, reseller, sequence);
+-- Lists one reseller's records by sequence, either way round. With the kind in it, the newest of some kinds is found
+-- without reading rows.
+CREATE INDEX {{prefix}}records_reseller ON {{prefix}}records (ledger, reseller, sequence, kind);
+
+-- The same for the records of a kind, an operator, a reference and a customer. What is not given is not indexed, and so
+-- costs nothing. When something happened has no index: it is looked for along the log.
+CREATE INDEX {{prefix}}records_kind ON {{prefix}}records (ledger, kind, sequence);
+CREATE INDEX {{prefix}}records_operator ON {{prefix}}records (ledger, operator, sequence) WHERE operator <> '';
+CREATE INDEX {{prefix}}records_reference ON {{prefix}}records (ledger, reference, sequence) WHERE reference <> '';
+CREATE INDEX {{prefix}}records_customer ON {{prefix}}records (ledger, customer, sequence) WHERE customer <> '';
 
 -- Which record took a key. A table of its own, because a key is looked up on every append and kept for ever.
 CREATE TABLE {{prefix}}keys (
