@@ -125,7 +125,7 @@ func TestUnmigratedDatabaseSaysSo(t *testing.T) {
 		"Load":   func() error { _, err := s.Load(ctx, ledger, credit.ReadSet{}); return err },
 		"Append": func() error { return s.Append(ctx, ledger, expected, batch) },
 		"Resellers": func() error {
-			_, err := s.Resellers(ctx, ledger, credit.ResellerQuery{}, store.ResellerPosition{})
+			_, err := s.Resellers(ctx, ledger, credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive}, Order: credit.OrderNewest, Limit: 1}, store.ResellerPosition{})
 			return err
 		},
 		"Records": func() error { _, err := s.Records(ctx, ledger, credit.RecordQuery{}); return err },
