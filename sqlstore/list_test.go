@@ -174,7 +174,7 @@ func TestListsAreThoseOfMemstore(t *testing.T) {
 	for range 700 {
 		q := credit.ResellerQuery{Name: sometimes(w, w.text(1)), Mobile: sometimes(w, w.text(1)), Remark: sometimes(w, w.text(1)),
 			Email: sometimes(w, one(w, "a@b", "A@b", "a@b ", "b")), ExternalID: sometimes(w, sometimes(w, one(w, "x", "X", "x ")+fmt.Sprint(w.rng.IntN(60)))),
-			MinAvailable: w.amount(credit.FromMillionths(-w.rng.Int64N(50_000))), MaxAvailable: w.amount(credit.FromMillionths(w.rng.Int64N(50_000))),
+			MinAvailable: w.amount(decimal.New(-w.rng.Int64N(5), -2)), MaxAvailable: w.amount(decimal.New(w.rng.Int64N(5), -2)),
 			Low: w.low(t), Order: one(w, credit.Orders()...), Limit: one(w, 1, 3, 10, 100)}
 		for _, status := range everyStatus {
 			if w.rng.IntN(2) == 0 {
