@@ -53,7 +53,7 @@ func (b *pgBook) draft(t testing.TB, commands ...credit.Command) store.Batch {
 	t.Helper()
 	state := b.state.Fork()
 	var batch store.Batch
-	added, changed := []uuid.UUID{}, map[uuid.UUID]bool{}
+	added, changed, updated := []uuid.UUID{}, map[uuid.UUID]bool{}, map[uuid.UUID]bool{}
 	for _, c := range commands {
 		r, err := state.Execute(c, credit.Stamp{Time: b.now, RecordID: uuid.New(), ResellerID: uuid.New()})
 		require.NoError(t, err)
@@ -62,6 +62,7 @@ func (b *pgBook) draft(t testing.TB, commands ...credit.Command) store.Batch {
 			added = append(added, r.ResellerID)
 		} else if _, there := b.resellers[r.ResellerID]; there {
 			changed[r.ResellerID] = true
+			updated[r.ResellerID] = updated[r.ResellerID] || r.Kind == credit.KindUpdate
 		}
 	}
 	for _, id := range added {
@@ -70,6 +71,9 @@ func (b *pgBook) draft(t testing.TB, commands ...credit.Command) store.Batch {
 	}
 	for id := range maps.Keys(changed) {
 		reseller, _ := state.Reseller(id)
+		if !updated[id] {
+			reseller.Profile = b.resellers[id].Profile // which no record holds
+		}
 		batch.Changed = append(batch.Changed, reseller)
 	}
 	return batch

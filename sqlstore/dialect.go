@@ -58,9 +58,9 @@ type Dialect interface {
 	// profiles and figures are there only if they are asked for, or if the index has
 	// some of them.
 	resellers(prefix, index string, p parts) string
-	// join adds to each row of what stands before it the one row of a source, r, that
-	// has a key.
-	join(source, key string) string
+	// join adds to each row of what stands before it these columns of the one row of a
+	// source, r, that has a key.
+	join(columns, source, key string) string
 
 	// lock is a statement that holds a ledger until the transaction ends, and returns
 	// its distributorColumns, and the statement's parameters.

@@ -27,15 +27,15 @@ func (l *listing) add(text string, args ...any) {
 }
 
 // first adds a source of rows, page: the first of all that the branches give,
-// each of which is in this order and has this limit. So an index that has the
+// each of which has these columns, this order and this limit. So an index that has the
 // order of each branch serves for all of them, and what is sorted are a few keys.
-func (l *listing) first(branches []*listing, order string, limit int) {
+func (l *listing) first(columns string, branches []*listing, order string, limit int) {
 	l.add("(")
 	for i, branch := range branches {
 		if i > 0 {
 			l.add(" UNION ALL ")
 		}
-		l.add("SELECT * FROM ("+branch.text.String()+") AS branch", branch.args...)
+		l.add("SELECT "+columns+" FROM ("+branch.text.String()+") AS branch", branch.args...)
 	}
 	l.add(order+" LIMIT ?) AS page", limit)
 }

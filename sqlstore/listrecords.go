@@ -87,8 +87,8 @@ func (s *Store) recordPage(ledger uuid.UUID, q credit.RecordQuery) *listing {
 		addOfKind(branches[i], kind, "sequence")
 	}
 	page.add("SELECT " + columnsText("r", recordColumns[1:]) + " FROM ")
-	page.first(branches, order, q.Limit)
-	page.add(s.dialect.join(s.records(""), "r.ledger = ? AND r.sequence = page.sequence"), s.dialect.id(ledger))
+	page.first("sequence", branches, order, q.Limit)
+	page.add(s.dialect.join(columnsText("", recordColumns[1:]), s.records(""), "r.ledger = ? AND r.sequence = page.sequence"), s.dialect.id(ledger))
 	page.add(" ORDER BY page.sequence")
 	if q.NewestFirst {
 		page.add(" DESC")
@@ -174,7 +174,7 @@ func (s *Store) latest(ledger uuid.UUID, resellers []uuid.UUID, size int, kinds 
 	}
 	l.add(" ORDER BY sequence DESC LIMIT 1) AS sequence FROM "+s.prefix+"resellers AS v WHERE v.ledger = ?", id)
 	l.add(" AND v.id IN "+marks(size)+") AS newest", filled(values(resellers, s.dialect.id), size)...)
-	l.add(s.dialect.join(s.records(""), "r.ledger = ? AND r.sequence = newest.sequence"), id)
+	l.add(s.dialect.join(columnsText("", recordColumns[1:]), s.records(""), "r.ledger = ? AND r.sequence = newest.sequence"), id)
 	return l
 }
 

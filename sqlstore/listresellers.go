@@ -117,8 +117,8 @@ func (s *Store) resellerPage(ledger uuid.UUID, q credit.ResellerQuery, after sto
 			s.addOfStatus(branches[i], ledger, status, "id, "+order.column, partsOf(q), order, rest, q.Limit)
 		}
 		page.add("SELECT " + columnsText("r", resellerColumns[1:]) + " FROM ")
-		page.first(branches, order.text(""), q.Limit)
-		page.add(s.dialect.join(s.dialect.resellers(s.prefix, "", everything), "r.ledger = ? AND r.id = page.id"), s.dialect.id(ledger))
+		page.first("id, "+order.column, branches, order.text(""), q.Limit)
+		page.add(s.dialect.join(columnsText("", resellerColumns[1:]), s.dialect.resellers(s.prefix, "", everything), "r.ledger = ? AND r.id = page.id"), s.dialect.id(ledger))
 		page.add(order.text("page."))
 	}
 	return page, nil

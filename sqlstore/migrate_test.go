@@ -125,9 +125,14 @@ func TestUnmigratedDatabaseSaysSo(t *testing.T) {
 		"Load":   func() error { _, err := s.Load(ctx, ledger, credit.ReadSet{}); return err },
 		"Append": func() error { return s.Append(ctx, ledger, expected, batch) },
 		"Resellers": func() error {
-			_, err := s.Resellers(ctx, ledger, credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive}, Order: credit.OrderNewest, Limit: 1}, store.ResellerPosition{})
+			_, err := s.Resellers(ctx, ledger, credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive}}, store.ResellerPosition{})
 			return err
 		},
+		"CountResellers": func() error {
+			_, err := s.CountResellers(ctx, ledger, credit.ResellerQuery{Statuses: []credit.Status{credit.StatusActive}})
+			return err
+		},
+		"Latest":  func() error { _, err := s.Latest(ctx, ledger, []uuid.UUID{ledger}, nil, 1); return err },
 		"Records": func() error { _, err := s.Records(ctx, ledger, credit.RecordQuery{}); return err },
 	} {
 		err := call()

@@ -72,7 +72,7 @@ func (d mysql) resellers(prefix, index string, _ parts) string {
 }
 
 // join keeps the order of the tables.
-func (mysql) join(source, key string) string { return " STRAIGHT_JOIN " + source + " ON " + key }
+func (mysql) join(_, source, key string) string { return " STRAIGHT_JOIN " + source + " ON " + key }
 
 func (mysql) prepares() bool { return false }
 

@@ -89,8 +89,8 @@ func (postgres) resellers(prefix, index string, p parts) string {
 }
 
 // join is of the sort of pgLookup.
-func (postgres) join(source, key string) string {
-	return " CROSS JOIN LATERAL (SELECT * FROM " + source + " WHERE " + key + " OFFSET 0) AS r"
+func (postgres) join(columns, source, key string) string {
+	return " CROSS JOIN LATERAL (SELECT " + columns + " FROM " + source + " WHERE " + key + " OFFSET 0) AS r"
 }
 
 func (postgres) prepares() bool { return false }

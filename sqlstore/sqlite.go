@@ -72,7 +72,7 @@ func (d sqlite) resellers(prefix, index string, _ parts) string {
 }
 
 // join keeps the order of the tables.
-func (sqlite) join(source, key string) string { return " CROSS JOIN " + source + " ON " + key }
+func (sqlite) join(_, source, key string) string { return " CROSS JOIN " + source + " ON " + key }
 
 func (sqlite) prepares() bool { return true }
 
