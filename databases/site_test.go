@@ -69,9 +69,6 @@ func (s site) on(db *sqlx.DB) (*sqlstore.Store, error) {
 // store opens a pool of the test's, and a store on it.
 func (s site) store(t testing.TB) (*sqlstore.Store, *sqlx.DB) {
 	t.Helper()
-	if s.Driver == "mysql" {
-		require.NoError(t, mysql.SetLogger(&mysql.NopLogger{})) // broken connections are what some tests are about
-	}
 	db, err := s.open()
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
