@@ -214,8 +214,6 @@ func (h *byHand) inside(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-func (h *byHand) byHandReseller() *sql.Stmt { return h.reseller }
-
 func refusedByHand(err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return errHandRefused

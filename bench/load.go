@@ -56,9 +56,13 @@ func byCallers(callers, things int, call func(context.Context) error) side {
 	}
 }
 
-// inCalls has so many callers make at most a number of calls in all, and times none
-// of them by itself. What is called is made anew for each round.
-func inCalls(callers, calls int, fresh func(context.Context) (func(context.Context) error, error)) side {
+// mostCalls is how many calls a round in memory has at most, so that neither side
+// goes on to larger ledgers than the other.
+const mostCalls = 50_000
+
+// inMemoryBy has so many callers make at most mostCalls calls in all, and times
+// none of them by itself. What is called is made anew for each round.
+func inMemoryBy(callers int, fresh func(context.Context) (func(context.Context) error, error)) side {
 	const between = 100 // calls between two looks at the clock
 	return func(ctx context.Context, length time.Duration) (sample, error) {
 		call, err := fresh(ctx)
@@ -72,7 +76,7 @@ func inCalls(callers, calls int, fresh func(context.Context) (func(context.Conte
 		begin := time.Now()
 		for i := range callers {
 			all.Go(func() {
-				for time.Since(begin) < length && begun.Add(between) <= int64(calls) {
+				for time.Since(begin) < length && begun.Add(between) <= mostCalls {
 					for range between {
 						if failed[i] = call(ctx); failed[i] != nil {
 							return

@@ -117,6 +117,9 @@ func sizes(text string) ([]int, error) {
 	return found, nil
 }
 
+// groups are the rows, in the order of the table.
+var groups = []func(*run) []batch{inMemory, allocations, inTransaction, ledgers, processes, reading, growth}
+
 // all measures every row that is wanted.
 func (r *run) all(ctx context.Context, arguments []string, asJSON bool, output string, out io.Writer) error {
 	report := Report{Conditions: newConditions(r.folder, arguments)}
@@ -132,7 +135,7 @@ func (r *run) all(ctx context.Context, arguments []string, asJSON bool, output s
 		}
 	}
 	var batches []batch
-	for _, group := range []func(*run) []batch{inMemory, allocations, inTransaction, ledgers, processes, reading, growth} {
+	for _, group := range groups {
 		batches = append(batches, group(r)...)
 	}
 	used := r.choose(batches)

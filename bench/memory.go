@@ -13,10 +13,6 @@ import (
 	"github.com/resellerkit/credit/memstore"
 )
 
-// memoryCalls is how many calls a round in memory has. Every round begins with an
-// empty ledger, so that both sides keep the same number of records.
-const memoryCalls = 50_000
-
 // inMemory compares the engine on memstore with the least that any ledger must do,
 // and many callers with one.
 func inMemory(*run) []batch {
@@ -26,7 +22,7 @@ func inMemory(*run) []batch {
 			c := comparison{group: "memory", action: "allocate", against: "bare loop", store: memory.name, callers: callers, size: int64(resellers),
 				views: []view{cost(goal{})}, short: resellers == fewResellers,
 				prepare: func(context.Context, *scope) (ours, baseline side, err error) {
-					return inCalls(callers, memoryCalls, freshEngine(resellers)), inCalls(callers, memoryCalls, freshLoop(resellers)), nil
+					return inMemoryBy(callers, freshEngine(resellers)), inMemoryBy(callers, freshLoop(resellers)), nil
 				}}
 			if callers == 1 && resellers == fewResellers {
 				c.views = []view{cost(goal{most: 1.5})}
@@ -40,7 +36,7 @@ func inMemory(*run) []batch {
 	b.comparisons = append(b.comparisons, comparison{group: "memory", action: "allocate with 64 callers", against: "with 1 caller", store: memory.name, callers: 64,
 		size: fewResellers, views: []view{rate(goal{least: 1})}, short: true,
 		prepare: func(context.Context, *scope) (ours, baseline side, err error) {
-			return inCalls(64, memoryCalls, freshEngine(fewResellers)), inCalls(1, memoryCalls, freshEngine(fewResellers)), nil
+			return inMemoryBy(64, freshEngine(fewResellers)), inMemoryBy(1, freshEngine(fewResellers)), nil
 		}})
 	return []batch{b}
 }

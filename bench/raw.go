@@ -121,7 +121,8 @@ const (
 	recordValues    = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
-// sqliteRows is how many records a statement of SQLite has. More were slower.
+// sqliteRows is how many records a statement of SQLite has. From 1 to 50 made no
+// difference, and 500 was slower.
 const sqliteRows = 50
 
 func rawSQLite(ctx context.Context, tx *sql.Tx, prefix string, rows []rawRow) error {
