@@ -27,7 +27,7 @@ fuzz: ## Run every fuzz target, each for FUZZTIME: make fuzz FUZZTIME=1m.
 cover: ## Check that the tests of the root package cover each of its statements.
 	@bash .ci/run cover
 
-bench: ## Measure everything, for an hour or more, and write docs/benchmarks.
+bench: ## Measure everything, for about two hours, and write docs/benchmarks.
 	@bash .ci/run bench
 
 bench-short: ## Measure the most telling rows in less than 50 s; JSON=1 prints one object a line.

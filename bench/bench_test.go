@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -81,7 +82,7 @@ func TestEveryNameIsGivenOnce(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range everyComparison(t) {
 		for _, v := range c.views {
-			name := c.name(v) + " " + c.store + " " + string(rune('0'+c.callers%10)) + time.Duration(c.callers).String()
+			name := fmt.Sprint(c.name(v), c.store, c.callers)
 			assert.False(t, seen[name], "two rows are called %s", name)
 			seen[name] = true
 		}

@@ -49,7 +49,7 @@ func begin(ctx context.Context) error {
 
 // shortBudget is when a short run is done, with its servers' start, but without
 // ending them.
-const shortBudget = 36 * time.Second
+const shortBudget = 34 * time.Second
 
 // bench does what the arguments say.
 func bench(ctx context.Context, arguments []string, out, progress io.Writer) error {

@@ -34,7 +34,8 @@ func reading(*run) []batch {
 				}))
 			}
 		}
-		for newestFirst, name := range map[bool]string{false: "records, oldest first", true: "records, newest first"} {
+		for _, newestFirst := range []bool{false, true} {
+			name := map[bool]string{false: "records, oldest first", true: "records, newest first"}[newestFirst]
 			for _, place := range []place{middle, final} {
 				b.comparisons = append(b.comparisons, page(t, name, place, func(ctx context.Context, l credit.Ledger, c credit.Cursor, limit int) (credit.Cursor, int, error) {
 					p, err := l.Records(ctx, credit.RecordQuery{NewestFirst: newestFirst, Cursor: c, Limit: limit})

@@ -33,14 +33,14 @@ func readReport(folder string) (Report, error) {
 
 // write writes the report, the page that shows it, and its charts.
 func (r Report) write(folder string) error {
-	if err := os.MkdirAll(folder, 0o750); err != nil {
+	if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // documentation is for everybody
 		return err
 	}
 	content, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(folder, resultsFile), append(content, '\n'), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, resultsFile), append(content, '\n'), 0o644); err != nil { //nolint:gosec // as above
 		return err
 	}
 	return r.draw(folder)
@@ -71,7 +71,7 @@ func (r Report) draw(folder string) error {
 	if err := page.Execute(&text, map[string]any{"Conditions": r.Conditions, "Rows": r.Rows, "Charts": drawn}); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(folder, "README.md"), []byte(text.String()), 0o600)
+	return os.WriteFile(filepath.Join(folder, "README.md"), []byte(text.String()), 0o644) //nolint:gosec // as above
 }
 
 // table prints the rows for people.
