@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/resellerkit/credit"
 )
 
 // TestMain lets this test binary be one of several processes on a ledger, as the
@@ -191,6 +193,29 @@ func TestAComparisonThatFailsFailsTheRunAndNotTheOthers(t *testing.T) {
 	r.measure(t.Context(), []batch{{memory, []comparison{one(io.ErrUnexpectedEOF), one(nil)}}})
 	assert.Equal(t, 1, r.failed)
 	assert.Len(t, rows, 1)
+}
+
+func TestWhatIsKeptWithoutTheLibraryAddsUp(t *testing.T) {
+	s := newScope(sqlite, t.TempDir())
+	h, err := s.byHand(t.Context(), "hand_", 10, 1)
+	require.NoError(t, err)
+	r, err := s.raw(t.Context(), "raw_", 10)
+	require.NoError(t, err)
+	for range 20 {
+		require.NoError(t, h.allocate(t.Context()))
+	}
+	require.NoError(t, r.bulk(t.Context()))
+	for b, each := range map[*book]string{h.book: "0.02", r.book: "1"} {
+		page, err := b.Resellers(t.Context(), credit.ResellerQuery{})
+		require.NoError(t, err)
+		require.Len(t, page.Items, 10)
+		for _, reseller := range page.Items {
+			assert.Equal(t, each, reseller.Allocated.String(), "%s: the resellers do not take turns", b.prefix)
+		}
+	}
+	_, err = h.db.ExecContext(t.Context(), "UPDATE hand_resellers SET allocated = allocated + 1 WHERE external_id = '200000000003'")
+	require.NoError(t, err)
+	assert.ErrorContains(t, s.close(), "hand_ does not add up", "an allocation that no record explains was not seen")
 }
 
 func TestWhatIsAskedForMustExist(t *testing.T) {

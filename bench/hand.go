@@ -127,7 +127,10 @@ func (s *scope) severalByHand(ctx context.Context, prefix string, count, reselle
 			return nil, err
 		}
 	}
-	s.keyed[prefix] = true
+	if !s.keyed[prefix] {
+		s.keyed[prefix] = true
+		s.atEnd(func() error { return s.addsUp(ctx, prefix) })
+	}
 	connections := min(callers, handConnections)
 	if most := s.hand.connections; most > 0 {
 		connections = most
@@ -231,6 +234,21 @@ func (h *byHand) allocateAtOnce(ctx context.Context) error {
 	}
 	if written, err := result.RowsAffected(); err != nil || written != 1 {
 		return errors.Join(err, errHandRefused)
+	}
+	return nil
+}
+
+// addsUp is an error if what was written without the library is not what the
+// library would have written: if not every allocation is in a record, in the pool
+// and in a reseller.
+func (s *scope) addsUp(ctx context.Context, prefix string) error {
+	var pools, resellers, records int64
+	if err := s.books[prefix][0].db.QueryRowContext(ctx, text(prefix, "SELECT (SELECT COALESCE(sum(allocated), 0) FROM {{prefix}}ledgers),"+
+		" (SELECT COALESCE(sum(allocated), 0) FROM {{prefix}}resellers), (SELECT COALESCE(sum(amount), 0) FROM {{prefix}}records WHERE kind = 'allocate')")).Scan(&pools, &resellers, &records); err != nil {
+		return fmt.Errorf("add up %s: %w", prefix, err)
+	}
+	if pools != resellers || pools != records {
+		return fmt.Errorf("%s does not add up: %d is allocated from the pools, %d to the resellers, %d in the records", prefix, pools, resellers, records)
 	}
 	return nil
 }

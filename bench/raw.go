@@ -47,6 +47,7 @@ func (s *scope) raw(ctx context.Context, prefix string, resellers int) (*rawLedg
 	if err != nil {
 		return nil, err
 	}
+	s.atEnd(func() error { return s.addsUp(ctx, prefix) })
 	db, err := s.committedPool(ctx, 1)
 	if err != nil {
 		return nil, err

@@ -91,7 +91,7 @@ func (r *run) measure(ctx context.Context, batches []batch) {
 		s := newScope(b.target, r.folder)
 		for _, c := range b.comparisons {
 			if ctx.Err() != nil {
-				return
+				break
 			}
 			fmt.Fprintf(r.progress, "%4.0f s, %d to go: %s\n", time.Since(r.began).Seconds(), left, c.describe())
 			if err := r.compare(ctx, s, c, left); err != nil {
