@@ -109,7 +109,7 @@ func (s *scope) ledgers(ctx context.Context, prefix string, count, resellers int
 	var tables *sqlstore.Store
 	if s.dialect != nil {
 		var err error
-		if db, err = s.pool(ctx, engineConnections); err != nil {
+		if db, err = s.shared(ctx); err != nil {
 			return nil, err
 		}
 		if tables, err = sqlstore.New(db, s.dialect, sqlstore.WithPrefix(prefix)); err != nil {

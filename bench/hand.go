@@ -135,7 +135,7 @@ func (s *scope) severalByHand(ctx context.Context, prefix string, count, reselle
 	if most := s.hand.connections; most > 0 {
 		connections = most
 	}
-	db, err := s.committedPool(ctx, connections)
+	db, err := s.pool(ctx, connections)
 	if err != nil {
 		return nil, err
 	}

@@ -53,10 +53,12 @@ func processes(*run) []batch {
 			if t.name == postgres.name && count == 2 {
 				together, alone, fair = goal{least: 0.5}, goal{least: 0.25}, goal{least: 0.25}
 			}
+			slowest := func(r round) float64 { return r.ours.slowest }
 			b.comparisons = append(b.comparisons, comparison{group: "processes", action: fmt.Sprintf("allocate from %d processes", count), against: "from one process",
 				store: t.name, callers: count * processCallers, size: int64(count), views: []view{
-					{"together", "/s", perSecond, perSecond, together},
-					{"the slowest", "/s", slowestOf, perSecond, alone},
+					both("together", "/s", perSecond, together),
+					{"the slowest", "/s", slowest, func(r round) float64 { return r.baseline.rate }, alone, ""},
+					{"the slowest", "/s", slowest, func(r round) float64 { return r.ours.rate }, fair, "all of them together"},
 					tail(goal{}),
 				},
 				prepare: func(ctx context.Context, s *scope) (ours, baseline side, err error) {
@@ -65,19 +67,6 @@ func processes(*run) []batch {
 						return nil, nil, err
 					}
 					return atOnce(workers), atOnce(workers[:1]), nil
-				}}, comparison{group: "processes", action: fmt.Sprintf("share of the slowest of %d processes", count), against: "all together",
-				store: t.name, callers: count * processCallers, size: int64(count), views: []view{{"", "/s", perSecond, perSecond, fair}},
-				prepare: func(ctx context.Context, s *scope) (ours, baseline side, err error) {
-					workers, err := s.workers(ctx, count)
-					if err != nil {
-						return nil, nil, err
-					}
-					// Both sides are the same work; each round looks at it twice.
-					all := atOnce(workers)
-					return func(ctx context.Context, length time.Duration) (sample, error) {
-						got, err := all(ctx, length)
-						return sample{rate: got.slowest}, err
-					}, all, nil
 				}})
 		}
 		batches = append(batches, b)

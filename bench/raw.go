@@ -48,7 +48,7 @@ func (s *scope) raw(ctx context.Context, prefix string, resellers int) (*rawLedg
 		return nil, err
 	}
 	s.atEnd(func() error { return s.addsUp(ctx, prefix) })
-	db, err := s.committedPool(ctx, 1)
+	db, err := s.pool(ctx, 1)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -135,6 +136,9 @@ func seek(ctx context.Context, l credit.Ledger, at place, read list) (credit.Cur
 			if next == "" {
 				break
 			}
+			if len(marks) > readResellers/pageSize {
+				return "", errors.New("the listing does not end")
+			}
 			c = next
 			marks = append(marks, c)
 		}
@@ -212,7 +216,7 @@ func statement(t target) comparison {
 			if err != nil {
 				return nil, nil, err
 			}
-			db, err := s.committedPool(ctx, 1)
+			db, err := s.pool(ctx, 1)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -262,7 +266,7 @@ func whole(t target, action string, read func(context.Context, *book) (int, erro
 			if err != nil {
 				return nil, nil, err
 			}
-			db, err := s.committedPool(ctx, 1)
+			db, err := s.pool(ctx, 1)
 			if err != nil {
 				return nil, nil, err
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -36,8 +37,15 @@ type Row struct {
 type view struct {
 	// what comes between the action and the baseline in the row's name.
 	what, unit     string
-	ours, baseline func(sample) float64
+	ours, baseline func(round) float64
 	goal           goal
+	// against names another baseline than the comparison's.
+	against string
+}
+
+// both looks at both sides in the same way.
+func both(what, unit string, at func(sample) float64, g goal) view {
+	return view{what, unit, func(r round) float64 { return at(r.ours) }, func(r round) float64 { return at(r.baseline) }, g, ""}
 }
 
 // goal bounds a ratio, from below or from above. The zero value is no goal.
@@ -64,17 +72,16 @@ func perSecond(s sample) float64 { return s.rate }
 func medianOf(s sample) float64  { return s.median.Seconds() * 1e3 }
 func p99Of(s sample) float64     { return s.p99.Seconds() * 1e3 }
 func perCall(s sample) float64   { return 1e6 / s.rate }
-func slowestOf(s sample) float64 { return s.slowest }
 
 // rate compares how much is done in a second: more is better.
-func rate(g goal) view { return view{"", "/s", perSecond, perSecond, g} }
+func rate(g goal) view { return both("", "/s", perSecond, g) }
 
 // latency compares the median latency, tail the 99th percentile: less is better.
-func latency(g goal) view { return view{"median latency", "ms", medianOf, medianOf, g} }
-func tail(g goal) view    { return view{"p99 latency", "ms", p99Of, p99Of, g} }
+func latency(g goal) view { return both("median latency", "ms", medianOf, g) }
+func tail(g goal) view    { return both("p99 latency", "ms", p99Of, g) }
 
 // cost compares the time that a call takes of all callers together.
-func cost(g goal) view { return view{"time per call", "µs", perCall, perCall, g} }
+func cost(g goal) view { return both("time per call", "µs", perCall, g) }
 
 // round is what both sides did in one repetition.
 type round struct{ ours, baseline sample }
@@ -85,7 +92,7 @@ func (c comparison) rows(rounds []round) []Row {
 	for _, v := range c.views {
 		var ours, baseline, ratios []float64
 		for _, r := range rounds {
-			a, b := v.ours(r.ours), v.baseline(r.baseline)
+			a, b := v.ours(r), v.baseline(r)
 			ours, baseline, ratios = append(ours, a), append(baseline, b), append(ratios, a/b)
 		}
 		row := Row{Name: c.name(v), Store: c.store, Callers: c.callers, Unit: v.unit,
@@ -104,7 +111,7 @@ func (c comparison) name(v view) string {
 	if v.what != "" {
 		name += ", " + v.what
 	}
-	if name += " vs " + c.against; c.detail != "" {
+	if name += " vs " + cmp.Or(v.against, c.against); c.detail != "" {
 		name += ", " + c.detail
 	}
 	return name

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -94,7 +95,7 @@ func (r *run) measure(ctx context.Context, batches []batch) {
 				break
 			}
 			fmt.Fprintf(r.progress, "%4.0f s, %d to go: %s\n", time.Since(r.began).Seconds(), left, c.describe())
-			if err := r.compare(ctx, s, c, left); err != nil {
+			if err := errors.Join(r.compare(ctx, s, c, left), s.finish()); err != nil {
 				r.failed++
 				fmt.Fprintf(r.progress, "FAILED: %s: %v\n", c.describe(), err)
 			}

@@ -44,6 +44,8 @@ type scope struct {
 	dsn    string
 	books  map[string][]*book // by the prefix of their tables
 	keyed  map[string]bool    // the prefixes whose keys have an index
+	db     *sqlx.DB           // shared
+	pools  []*sqlx.DB         // of the comparison that is being made
 	// started are the processes that work in the database.
 	started []*worker
 	ends    []func() error
@@ -55,15 +57,26 @@ func newScope(t target, folder string) *scope {
 
 // close ends what was begun, the last first.
 func (s *scope) close() error {
-	var errs []error
+	err := s.finish()
 	for _, end := range slices.Backward(s.ends) {
-		errs = append(errs, end())
+		err = errors.Join(err, end())
 	}
 	s.ends = nil
-	return errors.Join(errs...)
+	return err
 }
 
 func (s *scope) atEnd(end func() error) { s.ends = append(s.ends, end) }
+
+// finish closes the pools of one comparison, so that the next one may have as many
+// connections.
+func (s *scope) finish() error {
+	var err error
+	for _, db := range s.pools {
+		err = errors.Join(err, db.Close())
+	}
+	s.pools = nil
+	return err
+}
 
 // address returns the database's data source name, and creates it at the first
 // call.
@@ -89,19 +102,28 @@ func (s *scope) address(ctx context.Context) (string, error) {
 	return dsn, nil
 }
 
-// pool opens the database with so many connections, all of them kept.
-func (s *scope) pool(ctx context.Context, connections int) (*sqlx.DB, error) {
+// shared is the pool of all ledgers that the library keeps in the database.
+func (s *scope) shared(ctx context.Context) (*sqlx.DB, error) {
+	if s.db != nil {
+		return s.db, nil
+	}
 	dsn, err := s.address(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.open(dsn, connections)
+	db, err := openPool(s.driver, dsn, engineConnections)
+	if err != nil {
+		return nil, err
+	}
+	s.db = db
+	s.atEnd(db.Close)
+	return db, nil
 }
 
-// committedPool is a pool whose transactions are READ COMMITTED, without a
-// statement that says so in each of them. On PostgreSQL that is the default, and
-// SQLite has one isolation.
-func (s *scope) committedPool(ctx context.Context, connections int) (*sqlx.DB, error) {
+// pool opens a pool for one comparison, with so many connections, all of them kept.
+// Its transactions are READ COMMITTED without a statement that says so in each of
+// them. On PostgreSQL that is the default, and SQLite has one isolation.
+func (s *scope) pool(ctx context.Context, connections int) (*sqlx.DB, error) {
 	dsn, err := s.address(ctx)
 	if err != nil {
 		return nil, err
@@ -114,13 +136,9 @@ func (s *scope) committedPool(ctx context.Context, connections int) (*sqlx.DB, e
 		config.Params = map[string]string{"tx_isolation": "'READ-COMMITTED'"}
 		dsn = config.FormatDSN()
 	}
-	return s.open(dsn, connections)
-}
-
-func (s *scope) open(dsn string, connections int) (*sqlx.DB, error) {
 	db, err := openPool(s.driver, dsn, connections)
 	if err == nil {
-		s.atEnd(db.Close)
+		s.pools = append(s.pools, db)
 	}
 	return db, err
 }

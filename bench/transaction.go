@@ -36,7 +36,7 @@ func inTransaction(*run) []batch {
 					if err != nil {
 						return nil, nil, err
 					}
-					db, err := s.committedPool(ctx, h.db.Stats().MaxOpenConnections)
+					db, err := s.pool(ctx, h.db.Stats().MaxOpenConnections)
 					if err != nil {
 						return nil, nil, err
 					}
