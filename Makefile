@@ -1,7 +1,7 @@
 # Every target is a name for steps of .ci/run, which holds the commands.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-databases race lint fuzz cover ci tidy vuln
+.PHONY: help quickstart test test-databases race lint fuzz cover ci tidy vuln bench bench-short
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ fuzz: ## Run every fuzz target, each for FUZZTIME: make fuzz FUZZTIME=1m.
 
 cover: ## Check that the tests of the root package cover each of its statements.
 	@bash .ci/run cover
+
+bench: ## Measure everything, for about two hours, and write docs/benchmarks.
+	@bash .ci/run bench
+
+bench-short: ## Measure the most telling rows in less than 50 s; JSON=1 prints one object a line.
+	@JSON=$(JSON) bash .ci/run bench-short
 
 ci: ## Run every check: the above, time zones, and README.md in a clean clone.
 	@bash .ci/run

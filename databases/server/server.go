@@ -88,19 +88,29 @@ var shared struct {
 // code. Without it they end as well, but somewhat after the process.
 func Main(m *testing.M) int {
 	code := m.Run()
+	if err := Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err) //nolint:forbidigo // there is no test left to say it
+		code = max(code, 1)
+	}
+	return code
+}
+
+// Close ends the servers that Start and Open started.
+func Close() error {
 	shared.Lock()
 	defer shared.Unlock()
+	var errs []error
 	for name, get := range shared.servers {
 		s, err := get()
 		if err != nil {
-			continue // the tests that asked for it have said so
+			continue // those who asked for it have been told
 		}
 		if err := s.close(); err != nil {
-			fmt.Fprintf(os.Stderr, "%s did not end: %v\n", name, err) //nolint:forbidigo // there is no test left to say it
-			code = max(code, 1)
+			errs = append(errs, fmt.Errorf("%s did not end: %w", name, err))
 		}
 	}
-	return code
+	shared.servers = nil
+	return errors.Join(errs...)
 }
 
 // Start returns the DSN of a new, empty database, which is dropped when the test
@@ -108,6 +118,21 @@ func Main(m *testing.M) int {
 // the tests of this process share, or on the one in the environment.
 func Start(t testing.TB, name string) string {
 	t.Helper()
+	dsn, drop, err := Open(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := drop(context.WithoutCancel(t.Context())); err != nil {
+			t.Errorf("is something still open in the database of this test? %v", err)
+		}
+	})
+	return dsn
+}
+
+// Open is Start for a program, which drops the database itself, and ends with
+// [Close].
+func Open(ctx context.Context, name string) (dsn string, drop func(context.Context) error, err error) {
 	server := os.Getenv(variable(name))
 	if server == "" {
 		shared.Lock()
@@ -122,26 +147,20 @@ func Start(t testing.TB, name string) string {
 		shared.Unlock()
 		s, err := get()
 		if err != nil {
-			missing(t, name, err)
+			return "", nil, missing(name, err)
 		}
 		server = s.server
 	}
-	database, dsn, err := createDatabase(t.Context(), name, server)
+	database, dsn, err := createDatabase(ctx, name, server)
 	if err != nil {
-		missing(t, name, err)
+		return "", nil, missing(name, err)
 	}
-	t.Cleanup(func() {
-		if err := dropDatabase(context.WithoutCancel(t.Context()), name, server, database); err != nil {
-			t.Errorf("is something still open in the database of this test? %v", err)
-		}
-	})
-	return dsn
+	return dsn, func(ctx context.Context) error { return dropDatabase(ctx, name, server, database) }, nil
 }
 
-func missing(t testing.TB, name string, err error) {
-	t.Helper()
-	t.Fatalf("no server %s: %v\nInstall the servers with: bash databases/servers.sh install\n"+
-		"or have %s name a server on which databases may be created.", name, err, variable(name))
+func missing(name string, err error) error {
+	return fmt.Errorf("no server %s: %w\nInstall the servers with: bash databases/servers.sh install\n"+
+		"or have %s name a server on which databases may be created", name, err, variable(name))
 }
 
 // Server is a throwaway server of one test. Its methods are not to be called at the
@@ -184,7 +203,7 @@ func private(t testing.TB, name, parent, size string) *Server {
 	t.Helper()
 	s, err := begin(name, parent, size)
 	if err != nil {
-		missing(t, name, err)
+		t.Fatal(missing(name, err))
 	}
 	t.Cleanup(func() {
 		if err := s.close(); err != nil {
@@ -192,7 +211,7 @@ func private(t testing.TB, name, parent, size string) *Server {
 		}
 	})
 	if s.database, s.dsn, err = createDatabase(t.Context(), name, s.server); err != nil {
-		missing(t, name, err)
+		t.Fatal(missing(name, err))
 	}
 	return s
 }
