@@ -101,7 +101,8 @@ type Batch struct {
 	// A record with a key takes that key.
 	Records []credit.Record `json:"records"`
 	// Added are new resellers and Changed are existing ones, each once and as it
-	// is after the last record.
+	// is after the last record. A changed one has another profile or status only if
+	// a record of the batch is an update, freeze, unfreeze or close of it.
 	Added   []credit.Reseller `json:"added,omitempty"`
 	Changed []credit.Reseller `json:"changed,omitempty"`
 }
