@@ -833,9 +833,10 @@ var brokenStores = map[string]brokenStore{
 	},
 	"compares shares as floats": {
 		wrap: low(func(available, allocated int64, t credit.Threshold) bool {
-			level := t.Value().InexactFloat64() * 1e6
+			value, _ := strconv.ParseFloat(t.Value().String(), 64)
+			level := value * 1e6
 			if t.IsPercent() {
-				level = t.Value().InexactFloat64() / 100 * float64(allocated)
+				level = value / 100 * float64(allocated)
 			}
 			return float64(available) <= level
 		}),
