@@ -84,6 +84,9 @@ func TestRecordQuery_atTheEndsOfTime(t *testing.T) {
 		require.NoError(t, err)
 		occurred, err := credit.RecordQuery{OccurredFrom: tt.from, OccurredUntil: tt.until}.Normalize()
 		require.NoError(t, err)
+		for _, at := range []time.Time{recorded.RecordedFrom, recorded.RecordedUntil, occurred.OccurredUntil} {
+			assert.LessOrEqual(t, at.Year(), 9999, "JSON and databases have no later year")
+		}
 		for i, at := range []time.Time{first, noon, last} {
 			assert.Equal(t, tt.want[i], recorded.Matches(credit.Record{Sequence: 1, RecordedAt: at}), "recorded at %s, from %s until %s", at, tt.from, tt.until)
 			assert.Equal(t, tt.want[i], occurred.Matches(credit.Record{Sequence: 1, OccurredAt: at}), "occurred at %s, from %s until %s", at, tt.from, tt.until)

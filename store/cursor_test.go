@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -241,11 +242,12 @@ func TestACursorHoldsThePlaceOfAnyReseller(t *testing.T) {
 	for i, name := range []string{strings.Repeat("x", credit.MaxName), strings.Repeat("𝄞", credit.MaxName/4), strings.Repeat("Ä", credit.MaxName/2)} {
 		r, err := b.AddReseller(t.Context(), credit.NewReseller{ExternalID: name[:8], Name: name, BoundAt: []time.Time{time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC), {}}[i]})
 		require.NoError(t, err)
-		if i == 0 {
+		switch i {
+		case 0:
 			_, err = b.Allocate(t.Context(), credit.Allocation{ResellerID: r.ResellerID, Amount: amt("999999999999.999999")})
 			require.NoError(t, err)
 			_, err = b.CorrectUsage(t.Context(), credit.Correction{ResellerID: r.ResellerID, Amount: amt("999999999999.999999")})
-		} else if i == 1 {
+		case 1:
 			_, err = b.RecordUsage(t.Context(), credit.Usage{ResellerID: r.ResellerID, Amount: amt("999999999999.999999")})
 		}
 		require.NoError(t, err)
@@ -314,7 +316,7 @@ func TestACursorThatWasForgedShowsNothingThatItsQueryDoesNot(t *testing.T) {
 				for key, good := range keys {
 					good = good && last != uuid.Nil && (q.AsOf.IsZero() && asOf == 0 || q.AsOf.Sequence > 0 && asOf == q.AsOf.Sequence || !q.AsOf.Time.IsZero() && asOf > 0)
 					asked := q
-					asked.Cursor = forge(acme.ID, normal, append(fixed[:len(fixed):len(fixed)], key...))
+					asked.Cursor = forge(acme.ID, normal, append(slices.Clip(fixed), key...))
 					page, err := b.Resellers(t.Context(), asked)
 					if !good {
 						invalidCursor(t, err, "a place that no page ends at was taken")

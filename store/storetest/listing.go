@@ -329,8 +329,11 @@ var countClauses = []clause{
 	}},
 	{"each filter alone", func(h Harness, t *testing.T) {
 		s, b := h.directory(t)
-		for range 40 {
+		for i := range 12 {
 			with := question(b.rng)
+			with.Name, with.Mobile, with.Remark = part(b.rng, pickOne(b.rng, directoryNames)), directoryMobiles[i%len(directoryMobiles)], part(b.rng, pickOne(b.rng, directoryRemarks))
+			with.Email, with.ExternalID = pickOne(b.rng, directoryEmails), fmt.Sprintf("UIN-%d", b.rng.IntN(100))
+			with.MinAvailable, with.MaxAvailable, with.Low = around(b.rng), around(b.rng), threshold(pickOne(b.rng, directoryLows))
 			for _, q := range []credit.ResellerQuery{{Name: with.Name}, {Mobile: with.Mobile}, {Remark: with.Remark}, {Email: with.Email}, {ExternalID: with.ExternalID},
 				{MinAvailable: with.MinAvailable}, {MaxAvailable: with.MaxAvailable}, {Low: with.Low}} {
 				if show(q) == show(credit.ResellerQuery{}) {
