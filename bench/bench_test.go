@@ -51,6 +51,7 @@ func TestAQuantileIsReachedByAtLeastThatShare(t *testing.T) {
 	}
 	assert.Equal(t, time.Duration(99), quantile(hundred, 0.99), "of 1 to 100 the 99th percentile is 99")
 	assert.Equal(t, time.Duration(50), quantile(hundred, 0.5))
+	assert.Equal(t, time.Duration(10), quantile(hundred[:10], 0.99), "of ten values the 99th percentile is the largest")
 	assert.Equal(t, time.Duration(1), quantile(hundred[:1], 0.99), "one value is every quantile")
 	assert.Zero(t, quantile([]time.Duration{}, 0.5))
 }
@@ -121,6 +122,11 @@ func TestJSONIsOneRowALine(t *testing.T) {
 		decoder.DisallowUnknownFields()
 		require.NoError(t, decoder.Decode(&row), "a line is not a row: %s", lines.Text())
 		names[row.Name] = row
+		var keys map[string]any
+		require.NoError(t, json.Unmarshal([]byte(lines.Text()), &keys))
+		for _, key := range []string{"name", "store", "callers", "ours", "baseline", "ratio"} {
+			assert.Contains(t, keys, key, "a row has no %s", key)
+		}
 		assert.Positive(t, row.Ours, row.Name)
 		assert.Positive(t, row.Baseline, row.Name)
 		assert.Positive(t, row.Ratio, row.Name)
