@@ -18,6 +18,8 @@ const handConnections = 64
 // wording is the hand-written SQL of one database, on the library's own tables:
 // the same columns and indexes. {{prefix}} is what their names begin with.
 type wording struct {
+	// figures is the table, without its prefix, of what resellers have.
+	figures string
 	// key makes a key unique where the library has a table of its own for that;
 	// an index saves the hand-written form a statement.
 	key string
@@ -43,13 +45,14 @@ const recordColumns = "ledger, sequence, id, kind, reseller, external_id, amount
 const keyIndex = "CREATE UNIQUE INDEX {{prefix}}by_hand ON {{prefix}}records (ledger, idempotency_key) WHERE idempotency_key <> ''"
 
 var sqliteByHand = wording{
-	key: keyIndex,
+	figures: "resellers",
+	key:     keyIndex,
 	pool: "UPDATE {{prefix}}ledgers SET allocated = allocated + ?1, sequence = sequence + 1, recorded_at = ?3" +
 		" WHERE id = ?2 AND allocated + ?1 <= granted RETURNING sequence, granted, allocated",
 	reseller: "UPDATE {{prefix}}resellers SET allocated = allocated + ?1" +
-		" WHERE ledger = ?2 AND id = ?3 AND status = 'active' RETURNING external_id, allocated, used",
+		" WHERE ledger = ?2 AND id = ?3 AND status = 'active' RETURNING allocated, used",
 	record: "INSERT INTO {{prefix}}records (" + recordColumns + ")" +
-		" VALUES (?, ?, ?, 'allocate', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, '', '', 0, NULL, NULL, ?, ?, ?)",
+		" VALUES (?, ?, ?, 'allocate', ?, '', ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, '', '', 0, NULL, NULL, ?, ?, ?)",
 	returning: true,
 	raw:       rawSQLite,
 	// There is one writer at a time: with a pool of one they queue in the program
@@ -58,24 +61,26 @@ var sqliteByHand = wording{
 }
 
 var postgresByHand = wording{
-	key: keyIndex,
+	figures: "balances",
+	key:     keyIndex,
 	pool: "UPDATE {{prefix}}ledgers SET allocated = allocated + $1, sequence = sequence + 1, recorded_at = $3" +
 		" WHERE id = $2 AND allocated + $1 <= granted RETURNING sequence, granted, allocated",
-	reseller: "UPDATE {{prefix}}resellers SET allocated = allocated + $1" +
-		" WHERE ledger = $2 AND id = $3 AND status = 'active' RETURNING external_id, allocated, used",
+	reseller: "UPDATE {{prefix}}balances SET allocated = allocated + $1" +
+		" WHERE ledger = $2 AND id = $3 AND status = 'active' RETURNING allocated, used",
 	record: "INSERT INTO {{prefix}}records (" + recordColumns + ")" +
-		" VALUES ($1, $2, $3, 'allocate', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, '', $14, $15, '', '', 0, NULL, NULL, $16, $17, $18)",
+		" VALUES ($1, $2, $3, 'allocate', $4, '', $5, $6, $7, $8, $9, $10, $11, $12, '', $13, $14, '', '', 0, NULL, NULL, $15, $16, $17)",
 	returning: true,
 	raw:       rawPostgres,
 }
 
 var mariadbByHand = wording{
+	figures: "resellers",
 	pool: "UPDATE {{prefix}}ledgers SET allocated = allocated + ?, sequence = sequence + 1, recorded_at = ?" +
 		" WHERE id = ? AND allocated + ? <= granted",
 	reseller: "UPDATE {{prefix}}resellers SET allocated = allocated + ? WHERE ledger = ? AND id = ? AND status = 'active'",
 	// What the two updates left is read by the statement that needs it.
 	record: "INSERT INTO {{prefix}}records (" + recordColumns + ")" +
-		" SELECT l.id, l.sequence, ?, 'allocate', r.id, r.external_id, ?, r.allocated - ?, r.used, r.allocated, r.used, l.granted, l.allocated," +
+		" SELECT l.id, l.sequence, ?, 'allocate', r.id, '', ?, r.allocated - ?, r.used, r.allocated, r.used, l.granted, l.allocated," +
 		" ?, '', ?, ?, '', '', 0, NULL, NULL, ?, ?, ?" +
 		" FROM {{prefix}}ledgers l JOIN {{prefix}}resellers r ON r.ledger = l.id WHERE l.id = ? AND r.id = ?",
 	raw: rawMariaDB,
@@ -85,10 +90,10 @@ var mariadbByHand = wording{
 // trip, which commits by itself.
 const oneStatement = "WITH pool AS (UPDATE {{prefix}}ledgers SET allocated = allocated + $1, sequence = sequence + 1, recorded_at = $2" +
 	" WHERE id = $3 AND allocated + $1 <= granted RETURNING id, sequence, granted, allocated)," +
-	" reseller AS (UPDATE {{prefix}}resellers AS r SET allocated = r.allocated + $1 FROM pool" +
-	" WHERE r.ledger = $3 AND r.id = $4 AND r.status = 'active' RETURNING r.id, r.external_id, r.allocated, r.used)" +
+	" reseller AS (UPDATE {{prefix}}balances AS r SET allocated = r.allocated + $1 FROM pool" +
+	" WHERE r.ledger = $3 AND r.id = $4 AND r.status = 'active' RETURNING r.id, r.allocated, r.used)" +
 	" INSERT INTO {{prefix}}records (" + recordColumns + ")" +
-	" SELECT pool.id, pool.sequence, $5, 'allocate', reseller.id, reseller.external_id, $1, reseller.allocated - $1, reseller.used," +
+	" SELECT pool.id, pool.sequence, $5, 'allocate', reseller.id, '', $1, reseller.allocated - $1, reseller.used," +
 	" reseller.allocated, reseller.used, pool.granted, pool.allocated, $6, '', $7, $8, '', '', 0, NULL, NULL, $2, $2, $9" +
 	" FROM pool, reseller"
 
@@ -205,14 +210,13 @@ func (h *byHand) inside(ctx context.Context, tx *sql.Tx) error {
 		return nil
 	}
 	var sequence, granted, taken, allocated, used int64
-	var external string
 	if err := tx.StmtContext(ctx, h.pool).QueryRowContext(ctx, amount, ledger, now).Scan(&sequence, &granted, &taken); err != nil {
 		return refusedByHand(err)
 	}
-	if err := tx.StmtContext(ctx, h.reseller).QueryRowContext(ctx, amount, ledger, reseller).Scan(&external, &allocated, &used); err != nil {
+	if err := tx.StmtContext(ctx, h.reseller).QueryRowContext(ctx, amount, ledger, reseller).Scan(&allocated, &used); err != nil {
 		return refusedByHand(err)
 	}
-	_, err := tx.StmtContext(ctx, h.record).ExecContext(ctx, ledger, sequence, id, reseller, external, amount,
+	_, err := tx.StmtContext(ctx, h.record).ExecContext(ctx, ledger, sequence, id, reseller, amount,
 		allocated-amount, used, allocated, used, granted, taken, operator, key, noPrint, now, now, noHash)
 	return err
 }
@@ -244,7 +248,7 @@ func (h *byHand) allocateAtOnce(ctx context.Context) error {
 func (s *scope) addsUp(ctx context.Context, prefix string) error {
 	var pools, resellers, records int64
 	if err := s.books[prefix][0].db.QueryRowContext(ctx, text(prefix, "SELECT (SELECT COALESCE(sum(allocated), 0) FROM {{prefix}}ledgers),"+
-		" (SELECT COALESCE(sum(allocated), 0) FROM {{prefix}}resellers), (SELECT COALESCE(sum(amount), 0) FROM {{prefix}}records WHERE kind = 'allocate')")).Scan(&pools, &resellers, &records); err != nil {
+		" (SELECT COALESCE(sum(allocated), 0) FROM {{prefix}}"+s.hand.figures+"), (SELECT COALESCE(sum(amount), 0) FROM {{prefix}}records WHERE kind = 'allocate')")).Scan(&pools, &resellers, &records); err != nil {
 		return fmt.Errorf("add up %s: %w", prefix, err)
 	}
 	if pools != resellers || pools != records {

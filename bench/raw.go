@@ -15,7 +15,7 @@ import (
 type rawRow struct {
 	sequence      int64
 	id, reseller  uuid.UUID
-	external, key string
+	key           string
 	before, after int64
 	taken         int64
 	at            int64
@@ -26,7 +26,7 @@ type rawRow struct {
 
 // values are those of all columns of a record.
 func (r *rawRow) values() []any {
-	return []any{r.bytes(r.ledger), r.sequence, r.bytes(r.id), "allocate", r.bytes(r.reseller), r.external, r.after - r.before,
+	return []any{r.bytes(r.ledger), r.sequence, r.bytes(r.id), "allocate", r.bytes(r.reseller), "", r.after - r.before,
 		r.before, 0, r.after, 0, r.granted, r.taken, operator, "", r.key, noPrint, "", "", 0, nil, nil, r.at, r.at, noHash}
 }
 
@@ -57,10 +57,7 @@ func (s *scope) raw(ctx context.Context, prefix string, resellers int) (*rawLedg
 		return nil, err
 	}
 	r := &rawLedger{target: s.target, book: b, db: db, sequence: head.Sequence,
-		granted: head.Pool.Granted.Shift(6).IntPart(), external: map[uuid.UUID]string{}, allocated: map[uuid.UUID]int64{}}
-	for i, id := range b.ids {
-		r.external[id] = fmt.Sprintf("2000%08d", i)
-	}
+		granted: head.Pool.Granted.Shift(6).IntPart(), allocated: map[uuid.UUID]int64{}}
 	return r, nil
 }
 
@@ -75,7 +72,7 @@ func (r *rawLedger) bulk(ctx context.Context) error {
 		r.sequence++
 		r.taken += amount
 		r.allocated[id] += amount
-		rows[i] = rawRow{sequence: r.sequence, id: uuid.Must(uuid.NewV7()), reseller: id, external: r.external[id], key: fmt.Sprint("po-", n),
+		rows[i] = rawRow{sequence: r.sequence, id: uuid.Must(uuid.NewV7()), reseller: id, key: fmt.Sprint("po-", n),
 			before: r.allocated[id] - amount, after: r.allocated[id], taken: r.taken, at: at, ledger: r.book.id, granted: r.granted, bytes: r.bytes}
 	}
 	tx, err := r.db.BeginTx(ctx, nil)
@@ -191,22 +188,22 @@ func rawPostgres(ctx context.Context, tx *sql.Tx, prefix string, rows []rawRow) 
 	for i, r := range changed {
 		ids[i], after[i] = r.reseller.String(), r.after
 	}
-	if err := exactly(ctx, tx, len(changed), text(prefix, "UPDATE {{prefix}}resellers AS r SET allocated = v.allocated"+
+	if err := exactly(ctx, tx, len(changed), text(prefix, "UPDATE {{prefix}}balances AS r SET allocated = v.allocated"+
 		" FROM unnest($1::uuid[], $2::bigint[]) AS v (id, allocated) WHERE r.ledger = $3 AND r.id = v.id"), ids, after, end.ledger); err != nil {
 		return err
 	}
 	n := len(rows)
-	sequences, records, resellers, externals, keys := make([]int64, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	sequences, records, resellers, keys := make([]int64, n), make([]string, n), make([]string, n), make([]string, n)
 	amounts, befores, afters, takens := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	for i := range rows {
 		r := &rows[i]
-		sequences[i], records[i], resellers[i], externals[i], keys[i] = r.sequence, r.id.String(), r.reseller.String(), r.external, r.key
+		sequences[i], records[i], resellers[i], keys[i] = r.sequence, r.id.String(), r.reseller.String(), r.key
 		amounts[i], befores[i], afters[i], takens[i] = r.after-r.before, r.before, r.after, r.taken
 	}
 	return exactly(ctx, tx, n, text(prefix, "INSERT INTO {{prefix}}records ("+recordColumns+")"+
-		" SELECT $1, v.sequence, v.id, 'allocate', v.reseller, v.external, v.amount, v.before, 0, v.after, 0, $2, v.taken, $3, '', v.key, $4, '', '', 0, NULL, NULL, $5, $5, $6"+
-		" FROM unnest($7::bigint[], $8::uuid[], $9::uuid[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[])"+
-		" AS v (sequence, id, reseller, external, key, amount, before, after, taken)"),
+		" SELECT $1, v.sequence, v.id, 'allocate', v.reseller, '', v.amount, v.before, 0, v.after, 0, $2, v.taken, $3, '', v.key, $4, '', '', 0, NULL, NULL, $5, $5, $6"+
+		" FROM unnest($7::bigint[], $8::uuid[], $9::uuid[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[])"+
+		" AS v (sequence, id, reseller, key, amount, before, after, taken)"),
 		end.ledger, end.granted, operator, noPrint, end.at, noHash,
-		sequences, records, resellers, externals, keys, amounts, befores, afters, takens)
+		sequences, records, resellers, keys, amounts, befores, afters, takens)
 }
