@@ -38,7 +38,6 @@ type rawLedger struct {
 	db             *sqlx.DB
 	sequence       int64
 	granted, taken int64
-	external       map[uuid.UUID]string
 	allocated      map[uuid.UUID]int64
 }
 
