@@ -227,7 +227,7 @@ func TestTwoProcessesOnOneLedger(t *testing.T) {
 func TestTwoProcessesTakeTurns(t *testing.T) {
 	for _, name := range append([]string{server.Postgres15Serializable, server.PgBouncer, server.MariaDBSnapshot}, siteNames...) {
 		t.Run(name, func(t *testing.T) {
-			least, left, part := int64(400), 10, 4
+			least, left, part := int64(1500), 10, 4
 			if name == "sqlite" {
 				least, left, part = 3000, 0, 8
 			}
