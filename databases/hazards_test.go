@@ -74,10 +74,10 @@ func TestRolledBackRecordWhosePlaceIsTaken(t *testing.T) {
 	}
 }
 
-// Somebody removes the row of a reseller that the engine remembers.
+// Somebody removes the row with the figures of a reseller that the engine remembers.
 func TestMissingResellerRow(t *testing.T) {
 	for name, remove := range map[string][]string{
-		server.Postgres15: {"ALTER TABLE credit_resellers DISABLE TRIGGER USER", "DELETE FROM credit_resellers"},
+		server.Postgres15: {"ALTER TABLE credit_balances DISABLE TRIGGER USER", "DELETE FROM credit_balances"},
 		server.MariaDB:    {"SET SESSION foreign_key_checks = 0", "DELETE FROM credit_resellers"},
 		"sqlite":          {"PRAGMA foreign_keys = 0", "DELETE FROM credit_resellers"},
 	} {
