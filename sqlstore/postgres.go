@@ -80,12 +80,12 @@ func (postgres) resellers(prefix, index string, p parts) string {
 		if !p.profiles {
 			return balances + " AS r"
 		}
-		return balances + " AS r CROSS JOIN " + pgLookup("profile", pgProfileColumns, resellers, "ledger = r.ledger AND id = r.id")
+		return balances + " AS r CROSS JOIN " + pgLookup(prefix, "profile", pgProfileColumns, resellers, "ledger = r.ledger AND id = r.id")
 	}
 	if !p.figures {
 		return resellers + " AS r"
 	}
-	return resellers + " AS r CROSS JOIN " + pgLookup("figures", pgFigureColumns, balances, "ledger = r.ledger AND id = r.id")
+	return resellers + " AS r CROSS JOIN " + pgLookup(prefix, "figures", pgFigureColumns, balances, "ledger = r.ledger AND id = r.id")
 }
 
 // join is of the sort of pgLookup.

@@ -138,7 +138,7 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		" FROM turn WHERE id = ", id, " AND sequence = ", q.bind(expected.Sequence, "bigint"), " AND hash = ", q.bind(expected.Hash[:], "bytea"))
 	if taken > 0 {
 		q.text(" AND NOT EXISTS (SELECT FROM ", q.values(keys, "text", taken), " AS v CROSS JOIN ",
-			pgLookup("t", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = v.value"), ")")
+			pgLookup(s.prefix, "t", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = v.value"), ")")
 	}
 	q.text(" RETURNING id)")
 	counts := []pgCount{{"head", 1}} // of every branch
@@ -161,7 +161,7 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		if err != nil {
 			return "", nil, err
 		}
-		q.text(", changed AS ", d.change(s.prefix+"balances", pgBalanceColumns[2:], sent))
+		q.text(", changed AS ", d.change(s.prefix, "balances", pgBalanceColumns[2:], sent))
 		counts = append(counts, pgCount{"changed", n})
 	}
 	if _, updated := changes(b); len(updated) > 0 {
@@ -169,7 +169,7 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		if err != nil {
 			return "", nil, err
 		}
-		q.text(", updated AS ", d.change(s.prefix+"resellers", pgResellerColumns[fixedColumns:], sent))
+		q.text(", updated AS ", d.change(s.prefix, "resellers", pgResellerColumns[fixedColumns:], sent))
 		counts = append(counts, pgCount{"updated", len(updated)})
 	}
 	sent, err := q.rows(s.prefix+"record_row", recordColumns, len(b.Records), func(args []any, i int) ([]any, error) {
@@ -212,13 +212,13 @@ func pgTurn(ledger uuid.UUID) int64 {
 }
 
 // change is a branch that changes columns of the rows that were sent.
-func (postgres) change(table string, columns []string, sent string) string {
+func (postgres) change(prefix, table string, columns []string, sent string) string {
 	set := make([]string, len(columns))
 	for i, column := range columns {
 		set[i] = column + " = v." + column
 	}
-	return "(UPDATE " + table + " AS r SET " + strings.Join(set, ", ") +
-		" FROM head CROSS JOIN " + sent + " AS v CROSS JOIN " + pgLookup("t", []string{"ctid"}, table, "ledger = head.id AND id = v.id") +
+	return "(UPDATE " + prefix + table + " AS r SET " + strings.Join(set, ", ") +
+		" FROM head CROSS JOIN " + sent + " AS v CROSS JOIN " + pgLookup(prefix, "t", []string{"ctid"}, prefix+table, "ledger = head.id AND id = v.id") +
 		" WHERE r.ctid = t.ctid RETURNING 1)"
 }
 
@@ -233,14 +233,15 @@ func (d postgres) balanceValues(of []credit.Reseller) func(args []any, i int) ([
 }
 
 // pgLookup is a source of rows that is joined to others: the one row that has a
-// key of the table.
+// key of the table, found by an index.
 //
-// Before it has statistics, the planner takes a ledger to have hardly any rows,
-// and a plan that reads all of them then stays in use, because drivers keep
-// prepared statements. OFFSET 0 is there so that it does not join the table in
-// such a way.
-func pgLookup(as string, columns []string, table, key string) string {
-	return "LATERAL (SELECT " + columnsText("", columns) + " FROM " + table + " WHERE " + key + " OFFSET 0) AS " + as
+// For a table that it takes to be small, because it was or because there are no
+// statistics, the planner would rather read all of it, and such a plan stays in
+// use while the table grows, because drivers keep prepared statements. OFFSET 0 is
+// there so that it does not join the table in such a way, and by_index, which is
+// true and said to be expensive, so that it looks at no more rows than it must.
+func pgLookup(prefix, as string, columns []string, table, key string) string {
+	return "LATERAL (SELECT " + columnsText("", columns) + " FROM " + table + " WHERE " + key + " AND " + prefix + "by_index(ledger) OFFSET 0) AS " + as
 }
 
 // pgMiscount begins the text of the failure that the statement makes when its

@@ -92,7 +92,7 @@ func (d postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet
 		q.text(" UNION ALL ")
 		part("reseller", noHead, pgNamed("reseller", "t", resellers), noRecord)
 		q.text(" FROM ", q.values(array, way.as, len(way.values)), " AS v CROSS JOIN ",
-			pgLookup("t", resellers, d.resellers(s.prefix, "", everything), "ledger = "+id+" AND "+way.column+" = v.value"))
+			pgLookup(s.prefix, "t", resellers, d.resellers(s.prefix, "", everything), "ledger = "+id+" AND "+way.column+" = v.value"))
 	}
 	if len(asked.Keys) > 0 {
 		array, err := pgArrayOf(values(asked.Keys, asIs))
@@ -102,8 +102,8 @@ func (d postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet
 		q.text(" UNION ALL ")
 		part("record", noHead, noReseller, pgNamed("record", "t", records))
 		q.text(" FROM ", q.values(array, "text", len(asked.Keys)), " AS v CROSS JOIN ",
-			pgLookup("k", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = v.value"), " CROSS JOIN ",
-			pgLookup("t", records, s.prefix+"records", "ledger = "+id+" AND sequence = k.sequence"))
+			pgLookup(s.prefix, "k", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = v.value"), " CROSS JOIN ",
+			pgLookup(s.prefix, "t", records, s.prefix+"records", "ledger = "+id+" AND sequence = k.sequence"))
 	}
 	return q.sql.String(), q.args, nil
 }
