@@ -340,7 +340,6 @@ func TestConstraintsHaveNames(t *testing.T) {
 		{"credit_records_pool", func(b *store.Batch) { b.Records[0].Pool.Allocated = minus }},
 		{"credit_records_sequence", func(b *store.Batch) { b.Records[0].Corrects = b.Records[0].Sequence }},
 		{"credit_records_key", func(b *store.Batch) { b.Records[1].Fingerprint = credit.Hash{} }},
-		{"credit_records.id", func(b *store.Batch) { b.Records[1].ID = b.Records[0].ID }},
 		{"credit_records.ledger, credit_records.sequence", func(b *store.Batch) { b.Records[0].Sequence = 1 }},
 		{"FOREIGN KEY constraint failed", func(b *store.Batch) { b.Records[1].ResellerID = uuid.New() }},
 		{"change a reseller: 0 rows changed", func(b *store.Batch) { b.Changed[0].ID = uuid.New() }},

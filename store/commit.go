@@ -93,6 +93,13 @@ func (q *queue) push(c *call, limit int) bool {
 	return true
 }
 
+// length is how many calls are queued.
+func (q *queue) length() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.calls)
+}
+
 // take removes the first calls, up to so many commands, but at least one call.
 func (q *queue) take(limit int) []*call {
 	q.mu.Lock()
@@ -146,8 +153,11 @@ func (l *Ledger) submit(ctx context.Context, c *call) ([]credit.Outcome, error) 
 			}
 			if l.crowded {
 				// Those who were just answered are about to call again. Unless they get to
-				// queue first, batches alternate between one call and all the others.
-				runtime.Gosched()
+				// queue first, batches alternate between a few calls and all the others.
+				for waiting := -1; waiting < l.queue.length(); {
+					waiting = l.queue.length()
+					runtime.Gosched()
+				}
 			}
 			batch := l.queue.take(l.options.MaxBatch)
 			l.crowded = len(batch) > 1

@@ -71,7 +71,8 @@ CREATE TABLE IF NOT EXISTS {{prefix}}resellers (
     CONSTRAINT {{prefix}}resellers_used CHECK (-1000000000000000000 < used AND used < 1000000000000000000)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- The log. A row holds all that its hash covers. It also is what takes a key: a table of keys would be one more
+-- The log. A row holds all that its hash covers. Ids have no index: nothing is looked for by them, and that none comes
+-- twice is for whoever makes them to see to. It also is what takes a key: a table of keys would be one more
 -- statement for the server to wait for, while everybody else waits for the ledger.
 CREATE TABLE IF NOT EXISTS {{prefix}}records (
     ledger           BINARY(16)     NOT NULL,
@@ -101,7 +102,6 @@ CREATE TABLE IF NOT EXISTS {{prefix}}records (
     hash             BINARY(32)     NOT NULL,
     taken_key        VARBINARY(200) GENERATED ALWAYS AS (NULLIF(idempotency_key, '')) STORED,
     PRIMARY KEY (ledger, sequence),
-    UNIQUE KEY {{prefix}}records_id (id),
     -- Refuses a key that is taken, and finds the record that took it. NULLs do not collide.
     UNIQUE KEY {{prefix}}records_key (ledger, taken_key),
     -- Lists one reseller's records by sequence, either way round. With the kind in it, the newest of some kinds is found

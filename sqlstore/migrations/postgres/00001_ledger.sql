@@ -85,7 +85,8 @@ CREATE TABLE {{schema}}{{prefix}}balances (
 -- every change of a balance.
 CREATE INDEX {{prefix}}balances_available ON {{schema}}{{prefix}}balances (status, ledger, available, id);
 
--- The log. A row holds all that its hash covers.
+-- The log. A row holds all that its hash covers. Ids have no index: nothing is looked for by them, and that none comes
+-- twice is for whoever makes them to see to.
 CREATE TABLE {{schema}}{{prefix}}records (
     ledger           uuid   NOT NULL,
     sequence         bigint NOT NULL,
@@ -113,7 +114,6 @@ CREATE TABLE {{schema}}{{prefix}}records (
     recorded_at      bigint NOT NULL,
     hash             bytea  NOT NULL,
     CONSTRAINT {{prefix}}records_pkey PRIMARY KEY (ledger, sequence),
-    CONSTRAINT {{prefix}}records_id UNIQUE (id),
     CONSTRAINT {{prefix}}records_sequence CHECK (0 < sequence AND 0 <= corrects AND corrects < sequence),
     CONSTRAINT {{prefix}}records_key CHECK ((idempotency_key = '') = (fingerprint IS NULL)),
     CONSTRAINT {{prefix}}records_hash CHECK (length(hash) = 32)

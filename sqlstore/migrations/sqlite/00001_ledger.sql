@@ -67,7 +67,8 @@ CREATE INDEX {{prefix}}resellers_email ON {{prefix}}resellers (ledger, email, bo
 
 -- No index finds a part of a name, a mobile number or a remark: that is looked for along the order of the list.
 
--- The log. A row holds all that its hash covers.
+-- The log. A row holds all that its hash covers. Ids have no index: nothing is looked for by them, and that none comes
+-- twice is for whoever makes them to see to.
 CREATE TABLE {{prefix}}records (
     ledger           BLOB    NOT NULL,
     sequence         INTEGER NOT NULL,
@@ -95,7 +96,6 @@ CREATE TABLE {{prefix}}records (
     recorded_at      INTEGER NOT NULL,
     hash             BLOB    NOT NULL,
     PRIMARY KEY (ledger, sequence),
-    UNIQUE (id),
     FOREIGN KEY (ledger) REFERENCES {{prefix}}ledgers (id),
     FOREIGN KEY (ledger, reseller) REFERENCES {{prefix}}resellers (ledger, id),
     CONSTRAINT {{prefix}}records_id CHECK (length(id) = 16),
