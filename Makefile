@@ -6,7 +6,7 @@
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-quickstart: ## Run the program in README.md.
+quickstart: ## Run examples/quickstart, as README.md does.
 	@bash .ci/run quickstart
 
 test: ## Run the tests.
@@ -33,7 +33,7 @@ bench: ## Measure everything, for about two hours, and write docs/benchmarks.
 bench-short: ## Measure the most telling rows in less than 50 s; JSON=1 prints one object a line.
 	@JSON=$(JSON) bash .ci/run bench-short
 
-ci: ## Run every check: the above, time zones, and README.md in a clean clone.
+ci: ## Run every check that a change has to pass.
 	@bash .ci/run
 
 tidy: ## Format the code, and tidy go.mod and go.sum of every module.

@@ -16,7 +16,8 @@ var (
 	// ErrKeyConflict is an idempotency key that was used for something else;
 	// errors.As with [*ConflictError] tells for what.
 	ErrKeyConflict = errors.New("credit: idempotency key conflict")
-	// ErrNotFound is a reseller that this ledger does not have.
+	// ErrNotFound is a reseller that this ledger does not have, or a command that
+	// names none.
 	ErrNotFound = errors.New("credit: no such reseller")
 	// ErrExists is an external id that this ledger has already given to a
 	// reseller, be it closed.
@@ -109,8 +110,9 @@ func (e *InvalidError) Unwrap() error { return ErrInvalid }
 type LimitError struct {
 	// Kind is the kind of record that was asked for.
 	Kind Kind
-	// Requested is the amount asked for, positive (0 when all was asked for); for ErrOutOfRange the figure
-	// that would have resulted; for ErrNotEmpty what is still repossessable.
+	// Requested is the amount asked for, positive (0 when all was asked for); for
+	// ErrOutOfRange the figure that would have resulted; for ErrNotEmpty what is
+	// still repossessable.
 	Requested decimal.Decimal
 	// Allowed is the most that would have been accepted; for ErrOutOfRange the
 	// largest magnitude a figure may have.

@@ -300,12 +300,23 @@ func (q ResellerQuery) MarshalJSON() ([]byte, error) {
 	return json.Marshal(resellerQueryJSON{plainResellerQuery(q), (*amount)(q.MinAvailable), (*amount)(q.MaxAvailable)})
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON reads what MarshalJSON writes. A field that a query does not have
+// is refused, because a filter that is misspelt shows everything.
 func (q *ResellerQuery) UnmarshalJSON(text []byte) error {
 	var v resellerQueryJSON
-	err := json.Unmarshal(text, &v)
+	err := readStrictly("query", text, &v)
 	*q = ResellerQuery(v.plainResellerQuery)
 	q.MinAvailable, q.MaxAvailable = (*decimal.Decimal)(v.MinAvailable), (*decimal.Decimal)(v.MaxAvailable)
+	return err
+}
+
+type plainRecordQuery RecordQuery
+
+// UnmarshalJSON reads a query; a field that it does not have is refused.
+func (q *RecordQuery) UnmarshalJSON(text []byte) error {
+	var v plainRecordQuery
+	err := readStrictly("query", text, &v)
+	*q = RecordQuery(v)
 	return err
 }
 
@@ -314,12 +325,14 @@ func (q *ResellerQuery) UnmarshalJSON(text []byte) error {
 // does not have is refused, because a key that is misspelt is a payment made
 // twice. A struct that embeds a command has its methods: give it its own.
 
-func readCommand(text []byte, to any) error {
+func readCommand(text []byte, to any) error { return readStrictly("command", text, to) }
+
+func readStrictly(what string, text []byte, to any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	err := d.Decode(to)
 	if err != nil && !errors.Is(err, ErrInvalid) {
-		return &InvalidError{"command", err.Error()}
+		return &InvalidError{what, err.Error()}
 	}
 	return err
 }

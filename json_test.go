@@ -277,3 +277,13 @@ func TestAMisspeltFieldOfACommandIsRefused(t *testing.T) {
 		require.ErrorIs(t, json.Unmarshal([]byte(`{"occurred_at":"yesterday"}`), c), credit.ErrInvalid, "%T", c)
 	}
 }
+
+func TestJSON_aMisspeltFilterIsRefused(t *testing.T) {
+	t.Parallel()
+	require.EqualError(t, json.Unmarshal([]byte(`{"nam":"x"}`), new(credit.ResellerQuery)), `credit: query: json: unknown field "nam"`)
+	require.EqualError(t, json.Unmarshal([]byte(`{"kind":"usage"}`), new(credit.RecordQuery)), `credit: query: json: unknown field "kind"`)
+	require.ErrorIs(t, json.Unmarshal([]byte(`{"min_available":5}`), new(credit.ResellerQuery)), credit.ErrInvalid)
+	var q credit.RecordQuery
+	require.NoError(t, json.Unmarshal([]byte(`{"kinds":["usage"],"customer":"c","limit":7}`), &q))
+	assert.Equal(t, credit.RecordQuery{Kinds: []credit.Kind{credit.KindUsage}, Customer: "c", Limit: 7}, q)
+}

@@ -8,6 +8,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -192,7 +193,10 @@ func table(w io.Writer, columns ...string) *tabwriter.Writer {
 
 // row writes one line; Flush reports its error.
 func row(t *tabwriter.Writer, cells ...string) {
-	_, _ = fmt.Fprintln(t, "  "+strings.TrimRight(strings.Join(cells, "\t"), "\t"))
+	for i, cell := range cells {
+		cells[i] = cmp.Or(cell, "-")
+	}
+	_, _ = fmt.Fprintln(t, "  "+strings.Join(cells, "\t"))
 }
 
 func usd(s string) decimal.Decimal { return decimal.RequireFromString(s) }

@@ -8,7 +8,7 @@
 //		})
 //	}
 //
-// The suite has six parts, each a subtest that -run can select:
+// The suite has these parts, each a subtest that -run can select:
 //
 //   - port: every numbered rule of the port, on the store itself. When one fails,
 //     the rule is printed.
