@@ -133,15 +133,17 @@ type ResellerQuery struct {
 }
 
 // LowCredit lists the resellers whose available credit is at or below a
-// threshold, the least available first.
+// threshold, the least available first: those to top up, so closed ones are left
+// out, for which [Overdrawn] is.
 func LowCredit(t Threshold) ResellerQuery {
 	return ResellerQuery{Low: &t, Order: OrderAvailable}
 }
 
 // Overdrawn lists the resellers whose available credit is below 0, the largest
-// overdraft first.
+// overdraft first. Closed ones are among them: who is closed may owe, and fees
+// arrive late.
 func Overdrawn() ResellerQuery {
-	return ResellerQuery{MaxAvailable: new(FromMillionths(-1)), Order: OrderAvailable}
+	return ResellerQuery{Statuses: []Status{StatusActive, StatusFrozen, StatusClosed}, MaxAvailable: new(FromMillionths(-1)), Order: OrderAvailable}
 }
 
 // Normalize returns the query in its one form, with its defaults filled in and

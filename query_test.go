@@ -269,6 +269,16 @@ func TestLowCreditAndOverdrawn(t *testing.T) {
 	}
 }
 
+func TestOverdrawn_listsWhoeverOwesWhateverItsStatus(t *testing.T) {
+	t.Parallel()
+	for _, status := range []credit.Status{credit.StatusActive, credit.StatusFrozen, credit.StatusClosed} {
+		r := credit.Reseller{ExternalID: "r", Status: status, Figures: figures("5", "6")}
+		assert.Equal(t, "r", selected(t, credit.Overdrawn(), r), "an overdrawn reseller that is %s is not listed", status)
+		low := selected(t, credit.LowCredit(thresholds(t, "0%")[0]), r) == "r"
+		assert.Equal(t, status != credit.StatusClosed, low, "low credit lists those that can be topped up, %s", status)
+	}
+}
+
 func TestRecordQuery_Matches(t *testing.T) {
 	t.Parallel()
 	r := credit.Record{Sequence: 7, Kind: credit.KindUsage, ResellerID: nimbus, Operator: "ops", Key: "k", Reference: "R-1", Customer: "C",
