@@ -62,7 +62,7 @@ func ExampleNewExposure() {
 	e, err := report.NewExposure(ctx, ledger, credit.AsOf{})
 	must(err)
 	fmt.Println("owed", e.Owed, "overdraft", e.Overdraft, "as of record", e.Head.Sequence)
-	for r, err := range credit.AllResellers(ctx, ledger, e.Query()) {
+	for r, err := range e.All(ctx, ledger) {
 		must(err)
 		fmt.Println(r.Name, "used", r.Used, "share", e.Share(r.Figures))
 	}

@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"iter"
 
 	"github.com/shopspring/decimal"
 
@@ -32,7 +33,7 @@ func NewExposure(ctx context.Context, l credit.Ledger, at credit.AsOf) (Exposure
 	if e.Head, err = l.HeadAsOf(ctx, at); err != nil || e.Head.Sequence == 0 {
 		return e, err
 	}
-	for r, err := range credit.AllResellers(ctx, l, e.Query()) {
+	for r, err := range e.All(ctx, l) {
 		if err != nil {
 			return e, err
 		}
@@ -48,13 +49,17 @@ func NewExposure(ctx context.Context, l credit.Ledger, at credit.AsOf) (Exposure
 	return e, nil
 }
 
-// Query lists the resellers that were added up, with the same figures, the oldest
-// first.
-func (e Exposure) Query() credit.ResellerQuery {
-	return credit.ResellerQuery{
+// All yields the resellers that were added up, with the same figures, the oldest
+// first; profiles are as they are now. It is for the ledger that was added up. The
+// last yield may be an error, with a zero reseller.
+func (e Exposure) All(ctx context.Context, l credit.Ledger) iter.Seq2[credit.Reseller, error] {
+	if e.Head.Sequence == 0 { // which as a point of the log would be now
+		return func(func(credit.Reseller, error) bool) {}
+	}
+	return credit.AllResellers(ctx, l, credit.ResellerQuery{
 		Statuses: []credit.Status{credit.StatusActive, credit.StatusFrozen, credit.StatusClosed},
 		Order:    credit.OrderOldest, AsOf: credit.AsOf{Sequence: e.Head.Sequence}, Limit: credit.MaxPageSize,
-	}
+	})
 }
 
 // Share is the part of [Exposure.Owed] that is one reseller's, 0 to 1, rounded to

@@ -287,7 +287,7 @@ func TestExposure_isTheSumOfTheResellersAsOfOneRecord(t *testing.T) {
 				require.True(t, shares.Sub(decimal.New(1, 0)).Abs().LessThanOrEqual(decimal.New(int64(len(figures)), -6)), "the shares make a whole: %s", shares)
 			}
 			listed := map[uuid.UUID]credit.Figures{}
-			for r, err := range credit.AllResellers(t.Context(), b, e.Query()) {
+			for r, err := range e.All(t.Context(), b) {
 				require.NoError(t, err)
 				listed[r.ID] = r.Figures
 			}
@@ -309,6 +309,9 @@ func TestExposure_beforeTheFirstRecordIsNothing(t *testing.T) {
 	e, err = report.NewExposure(t.Context(), b, credit.AsOf{Time: begin.Add(-time.Hour)})
 	require.NoError(t, err)
 	assert.Zero(t, e.Resellers)
+	for r := range e.All(t.Context(), b) {
+		assert.Fail(t, "the list has a reseller that was not added up", "%s", r.Name)
+	}
 }
 
 func TestReports_passOnTheErrorsOfTheLedger(t *testing.T) {
