@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"fmt"
 	"iter"
 
 	"github.com/shopspring/decimal"
@@ -25,17 +26,18 @@ type Exposure struct {
 }
 
 // NewExposure adds up all resellers as of a point of the log; the zero value of it
-// is now. It reads every reseller, and holds one page of them at a time.
+// is now. It reads every reseller, and holds one page of them at a time. If they do
+// not have what the pool has given, the error is a *credit.CorruptError.
 func NewExposure(ctx context.Context, l credit.Ledger, at credit.AsOf) (Exposure, error) {
 	zero := credit.FromMillionths(0)
-	e := Exposure{Allocated: zero, Used: zero, Overdraft: zero, Owed: zero}
-	var err error
-	if e.Head, err = l.HeadAsOf(ctx, at); err != nil || e.Head.Sequence == 0 {
-		return e, err
+	head, err := l.HeadAsOf(ctx, at)
+	if err != nil {
+		return Exposure{}, err
 	}
+	e := Exposure{Head: head, Allocated: zero, Used: zero, Overdraft: zero, Owed: zero}
 	for r, err := range e.All(ctx, l) {
 		if err != nil {
-			return e, err
+			return Exposure{}, err
 		}
 		e.Resellers++
 		e.Allocated, e.Used, e.Overdraft = e.Allocated.Add(r.Allocated), e.Used.Add(r.Used), e.Overdraft.Add(r.Overdraft())
@@ -45,6 +47,9 @@ func NewExposure(ctx context.Context, l credit.Ledger, at credit.AsOf) (Exposure
 		if r.Available().IsNegative() {
 			e.Overdrawn++
 		}
+	}
+	if !e.Allocated.Equal(head.Pool.Allocated) {
+		return Exposure{}, &credit.CorruptError{Sequence: head.Sequence, Problem: fmt.Sprintf("the resellers have %s, the pool has allocated %s", e.Allocated, head.Pool.Allocated)}
 	}
 	return e, nil
 }

@@ -314,6 +314,31 @@ func TestExposure_beforeTheFirstRecordIsNothing(t *testing.T) {
 	}
 }
 
+// hiding answers without one of its resellers.
+type hiding struct {
+	credit.Ledger
+}
+
+func (h hiding) Resellers(ctx context.Context, q credit.ResellerQuery) (credit.Page[credit.Reseller], error) {
+	page, err := h.Ledger.Resellers(ctx, q)
+	page.Items = page.Items[1:]
+	return page, err
+}
+
+func TestExposure_thatIsNotWhatThePoolHasGivenIsCorrupt(t *testing.T) {
+	t.Parallel()
+	b := newBook(t)
+	for i, name := range []string{"Nimbus", "Cirrus"} {
+		id := b.add(name)
+		b.do(credit.Grant{Amount: usd("100")}, credit.Allocation{ResellerID: id, Amount: decimal.NewFromInt(int64(40 + i))})
+	}
+	e, err := report.NewExposure(t.Context(), hiding{b}, credit.AsOf{})
+	var corrupt *credit.CorruptError
+	require.ErrorAs(t, err, &corrupt)
+	require.EqualError(t, err, "credit: corrupt ledger: record 6: the resellers have 41, the pool has allocated 81")
+	assert.Equal(t, report.Exposure{}, e, "an error comes alone")
+}
+
 func TestReports_passOnTheErrorsOfTheLedger(t *testing.T) {
 	t.Parallel()
 	b := newBook(t)
