@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,42 +24,53 @@ type FollowOptions struct {
 
 // Change is one record of a feed, and the warnings that it gives.
 type Change struct {
-	Record   credit.Record
-	Warnings []credit.Warning
+	Record   credit.Record    `json:"record"`
+	Warnings []credit.Warning `json:"warnings,omitempty"`
 }
 
 // Follow yields every record after a sequence, in order, and then waits for new
 // ones, whoever writes them, until the caller stops or the context ends. Nothing
 // is held in the store meanwhile. The last yield is an error, with a zero Change:
 // that of the context, or of the store when its retries are used up. To go on,
-// follow after the last sequence that was dealt with; 0 is the beginning. A
-// sequence that is negative or beyond the head is a *credit.InvalidError; with the
-// latter the log is not the one that was followed.
+// follow after the last sequence that was dealt with; 0 is the beginning. What is
+// returned may be ranged over again, and then begins at the same place.
+//
+// A sequence that is negative or beyond the head is a *credit.InvalidError; with the
+// latter the log is not the one that was followed. A log that is cut or replaced
+// while it is followed is a *credit.CorruptError at its next record. Whoever begins
+// again knows it by keeping the hash of the last record, too: HeadAsOf its sequence
+// must have it.
 func (l *Ledger) Follow(ctx context.Context, after int64, o FollowOptions) iter.Seq2[Change, error] {
 	if o.Thresholds == nil {
 		o.Thresholds = credit.DefaultThresholds()
 	}
+	o.Thresholds = slices.Clone(o.Thresholds)
 	if o.Poll <= 0 {
 		o.Poll = time.Second
 	}
 	return func(yield func(Change, error) bool) {
-		head, err := l.Head(ctx)
-		if err == nil && (after < 0 || after > head.Sequence) {
-			err = &credit.InvalidError{Field: "after", Problem: fmt.Sprintf("is sequence %d, must be 0 to %d, where the log ends", after, head.Sequence)}
-		}
+		last, err := l.followed(ctx, after)
 		for err == nil {
 			written := l.written.next() // before reading, so that nothing falls between
 			var page credit.Page[credit.Record]
-			if page, err = l.Records(ctx, credit.RecordQuery{After: after, Limit: credit.MaxPageSize}); err != nil {
+			if page, err = l.Records(ctx, credit.RecordQuery{After: last.Sequence, Limit: credit.MaxPageSize}); err != nil {
 				break
 			}
+			if len(page.Items) > 0 {
+				if err = follows(last, page.Items[0]); err != nil {
+					break
+				}
+			}
 			for _, r := range page.Items {
+				if err = ctx.Err(); err != nil {
+					break
+				}
 				if !yield(Change{r, r.Warnings(o.Thresholds)}, nil) {
 					return
 				}
-				after = r.Sequence
+				last = r.Head()
 			}
-			if page.Next != "" {
+			if err != nil || page.Next != "" {
 				continue
 			}
 			timer := time.NewTimer(o.Poll)
@@ -72,6 +84,34 @@ func (l *Ledger) Follow(ctx context.Context, after int64, o FollowOptions) iter.
 		}
 		yield(Change{}, err)
 	}
+}
+
+// followed returns the head after the record with the sequence; without a hash, if
+// that is not at hand.
+func (l *Ledger) followed(ctx context.Context, after int64) (credit.Head, error) {
+	if after < 0 {
+		return credit.Head{}, &credit.InvalidError{Field: "after", Problem: fmt.Sprintf("is sequence %d, must not be negative; 0 is the beginning", after)}
+	}
+	head, err := l.Head(ctx)
+	switch {
+	case err != nil:
+		return credit.Head{}, err
+	case after > head.Sequence:
+		return credit.Head{}, &credit.InvalidError{Field: "after", Problem: fmt.Sprintf("is sequence %d, must be 0 to %d, where the log ends", after, head.Sequence)}
+	case after == head.Sequence:
+		return head, nil
+	case after == 0:
+		return credit.NewState(l.distributor).Head(), nil
+	}
+	return credit.Head{Sequence: after}, nil
+}
+
+// follows tells whether a record is the one after a head.
+func follows(last credit.Head, r credit.Record) error {
+	if !last.Hash.IsZero() && r.Hash != r.ChainHash(last.Hash) {
+		return &credit.CorruptError{Sequence: r.Sequence, Problem: fmt.Sprintf("does not follow record %d as it was read before: the log was cut or replaced", last.Sequence)}
+	}
+	return nil
 }
 
 // signal wakes all who wait for the next of something.

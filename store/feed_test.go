@@ -2,11 +2,13 @@ package store_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"math"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -229,7 +231,7 @@ func TestAFeedAfterASequenceThatIsNotThereIsInvalid(t *testing.T) {
 	for after, says := range map[int64]string{
 		3:             "credit: after: is sequence 3, must be 0 to 2, where the log ends",
 		math.MaxInt64: "credit: after: is sequence 9223372036854775807, must be 0 to 2, where the log ends",
-		-1:            "credit: after: is sequence -1, must be 0 to 2, where the log ends",
+		-1:            "credit: after: is sequence -1, must not be negative; 0 is the beginning",
 	} {
 		n := 0
 		for c, err := range b.Follow(t.Context(), after, store.FollowOptions{}) {
@@ -337,4 +339,112 @@ func TestAFeedIsWokenByWhatIsWrittenWhileItLooks(t *testing.T) {
 		cancel()
 		synctest.Wait()
 	})
+}
+
+func TestAFeedAfterANegativeSequenceIsInvalidBeforeAnythingIsRead(t *testing.T) {
+	t.Parallel()
+	b := newBook(t, store.Options{})
+	loads, looks := b.store.loads.Load(), b.store.looks.Load()
+	for _, err := range b.Follow(t.Context(), -1, store.FollowOptions{}) {
+		require.ErrorIs(t, err, credit.ErrInvalid)
+	}
+	assert.Equal(t, loads, b.store.loads.Load(), "the store was asked")
+	assert.Equal(t, looks, b.store.looks.Load(), "the store was asked")
+}
+
+func TestAFeedThatIsRangedOverAgainBeginsAtTheSamePlace(t *testing.T) {
+	t.Parallel()
+	b, _ := history(t, 1, 2, 3)
+	thresholds := credit.DefaultThresholds()
+	feed := b.Follow(t.Context(), 1, store.FollowOptions{Thresholds: thresholds})
+	thresholds[0] = credit.Threshold{} // the caller's own
+	var all sync.WaitGroup
+	for range 4 { // two of them at once
+		for range 2 {
+			all.Go(func() {
+				next := int64(2)
+				for c, err := range feed {
+					if !assert.NoError(t, err) || !assert.Equal(t, next, c.Record.Sequence, "the next record") {
+						return
+					}
+					assert.Equal(t, c.Record.Warnings(credit.DefaultThresholds()), c.Warnings)
+					if next++; next > 5 {
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
+func TestAFeedEndsWithinAPageWhenItsContextEnds(t *testing.T) {
+	t.Parallel()
+	b, _ := history(t, 1, 2, 3)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var got []int64
+	var last error
+	for c, err := range b.Follow(ctx, 0, store.FollowOptions{}) {
+		if last = err; err == nil {
+			got = append(got, c.Record.Sequence)
+			cancel()
+		}
+	}
+	require.ErrorIs(t, last, context.Canceled)
+	assert.Equal(t, []int64{1}, got, "what came after the end of the context")
+}
+
+// A ledger is put back as it was, and goes on from there in another way.
+func TestAFeedNoticesThatTheLogWasReplacedWhileItIsFollowed(t *testing.T) {
+	t.Parallel()
+	for after := range int64(3) {
+		synctest.Test(t, func(t *testing.T) {
+			b, other := newBook(t, store.Options{}), newBook(t, store.Options{})
+			b.allocate("1")
+			for range 3 {
+				other.allocate("1")
+			}
+			var replaced atomic.Bool
+			b.store.records = func(ctx context.Context, q credit.RecordQuery, next func() ([]credit.Record, error)) ([]credit.Record, error) {
+				if replaced.Load() {
+					return other.store.Records(ctx, acme.ID, q)
+				}
+				return next()
+			}
+			f := follow(b.Follow(t.Context(), after, store.FollowOptions{}))
+			assert.Len(t, f.sequences(), 3-int(after))
+			replaced.Store(true)
+			time.Sleep(time.Minute)
+			assert.Len(t, f.sequences(), 3-int(after), "a record of another log was yielded")
+			require.EqualError(t, f.err, "credit: corrupt ledger: record 4: does not follow record 3 as it was read before: the log was cut or replaced")
+			require.ErrorIs(t, f.err, credit.ErrCorrupt)
+			assert.True(t, f.ended)
+		})
+	}
+	b, other := newBook(t, store.Options{}), newBook(t, store.Options{})
+	b.store.records = func(ctx context.Context, q credit.RecordQuery, _ func() ([]credit.Record, error)) ([]credit.Record, error) {
+		return other.store.Records(ctx, acme.ID, q)
+	}
+	other.allocate("1")
+	b.allocate("1")
+	for c, err := range b.Follow(t.Context(), 2, store.FollowOptions{}) {
+		require.NoError(t, err, "the hash of record 2 is not at hand")
+		assert.Equal(t, other.log()[2], c.Record)
+		break
+	}
+}
+
+func TestAChangeHasAJSONForm(t *testing.T) {
+	t.Parallel()
+	b, _ := history(t)
+	for c, err := range b.Follow(t.Context(), 1, store.FollowOptions{}) {
+		require.NoError(t, err)
+		record, err := json.Marshal(c.Record)
+		require.NoError(t, err)
+		text, err := json.Marshal(c)
+		require.NoError(t, err)
+		assert.Equal(t, `{"record":`+string(record)+`}`, string(text))
+		break
+	}
 }
