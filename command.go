@@ -506,6 +506,22 @@ func (p profilePatch) apply(to Profile) (Profile, []string) {
 	return to, changed
 }
 
+// profileFields are the names of a profile's fields, in the order of apply.
+var profileFields = []string{"name", "email", "mobile", "remark", "customers"}
+
+// namesFields tells whether apply can have returned the names.
+func namesFields(changed []string) bool {
+	rest := profileFields
+	for _, name := range changed {
+		i := slices.Index(rest, name)
+		if i < 0 {
+			return false
+		}
+		rest = rest[i+1:]
+	}
+	return true
+}
+
 // sortedKeys makes errors and hashes the same every time.
 func sortedKeys(m map[string]string) []string {
 	if len(m) == 0 {

@@ -115,7 +115,8 @@ func ExampleState_Verify() {
 	var log []credit.Record
 	ledger := credit.NewState(acme)
 	for _, amount := range []int64{1000, 500} {
-		receipt, err := ledger.Execute(credit.Grant{Amount: decimal.NewFromInt(amount), Operator: "channel@example.com"}, credit.Stamp{})
+		receipt, err := ledger.Execute(credit.Grant{Amount: decimal.NewFromInt(amount), Operator: "channel@example.com"},
+			credit.Stamp{Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), RecordID: uuid.New()})
 		if err != nil {
 			panic(err)
 		}

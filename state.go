@@ -67,7 +67,8 @@ type Snapshot struct {
 }
 
 // Stamp is what a decision takes from outside: the time and the ids that its
-// record will have. The engine makes one for each command.
+// record will have. The engine makes one for each command. The zero value is enough
+// to try a rule, but a record without time or id is none that [State.Verify] takes.
 type Stamp struct {
 	// Time is cut to microseconds; the record is never stamped earlier than the
 	// one before it.
@@ -248,9 +249,9 @@ func (s *State) Execute(c Command, at Stamp) (Receipt, error) {
 // the answer is r to the last bit: figures, order, rules and hash. Otherwise it
 // returns a [*CorruptError] and leaves the state as it was.
 //
-// What a record does not hold it cannot check: whether an update's changed names
-// are the true ones, what a fingerprint was made of, and whether an id or a key
-// was given out before. The chain covers them all.
+// What a record does not hold it cannot check: whether an update changed the fields
+// that it names, what a fingerprint was made of, and whether an id or a key was
+// given out before. The chain covers them all.
 func (s *State) Verify(r Record) error {
 	if r.Sequence != s.head.Sequence+1 {
 		return &CorruptError{r.Sequence, fmt.Sprintf("follows record %d", s.head.Sequence)}
@@ -279,6 +280,12 @@ func (s *State) Verify(r Record) error {
 		return &CorruptError{r.Sequence, fmt.Sprintf("its kind %q is unknown", excerpt(string(r.Kind)))}
 	case r.Amount.Sign() != r.Kind.sign():
 		return &CorruptError{r.Sequence, fmt.Sprintf("its amount %s has the wrong sign for %s", r.Amount, r.Kind)}
+	case r.ID == uuid.Nil:
+		return &CorruptError{r.Sequence, "it has no id"}
+	case r.RecordedAt.IsZero():
+		return &CorruptError{r.Sequence, "it has no time at which it was recorded"}
+	case r.Kind == KindUpdate && !namesFields(r.Changed):
+		return &CorruptError{r.Sequence, fmt.Sprintf("%s are not names of changed fields in their order", excerpt(fmt.Sprintf("%q", r.Changed)))}
 	case (r.Key == "") != r.Fingerprint.IsZero():
 		return &CorruptError{r.Sequence, "a key and a fingerprint go together"}
 	case r.Kind == KindAdd && (r.ResellerID == uuid.Nil || s.reseller(r.ResellerID) != nil):

@@ -242,7 +242,6 @@ var onlyTheChainCovers = map[string]func(credit.Record) bool{
 	"ResellerID":  func(r credit.Record) bool { return r.Kind == credit.KindAdd },
 	"ExternalID":  func(r credit.Record) bool { return r.Kind == credit.KindAdd },
 	"Customer":    func(r credit.Record) bool { return r.Kind == credit.KindUsage || r.Kind == credit.KindCorrection },
-	"Changed":     func(r credit.Record) bool { return r.Kind == credit.KindUpdate },
 }
 
 func always(credit.Record) bool  { return true }
@@ -285,7 +284,12 @@ func TestState_Verify_refusesWhatNoRuleAllows(t *testing.T) {
 	b := newBook(t)
 	b.do(addNimbus, credit.Grant{Amount: amt("100")}, credit.Freeze{ResellerID: nimbus}, credit.Unfreeze{ResellerID: nimbus},
 		credit.Allocation{ResellerID: nimbus, Amount: amt("40")}, credit.Usage{ResellerID: nimbus, Amount: amt("10"), Customer: "c"},
-		credit.Settlement{ResellerID: nimbus, Amount: amt("5")}, credit.Repossession{ResellerID: nimbus, Amount: amt("35")}, addCirrus)
+		credit.Settlement{ResellerID: nimbus, Amount: amt("5")}, credit.Repossession{ResellerID: nimbus, Amount: amt("35")}, addCirrus,
+		credit.ProfileUpdate{ResellerID: nimbus, Email: new("a@b"), Customers: new(3)})
+	require.Equal(t, []string{"email", "customers"}, b.log[9].Changed)
+	changed := func(names ...string) func([]credit.Record) []credit.Record {
+		return func(l []credit.Record) []credit.Record { l[9].Changed = names; return l }
+	}
 	move := func(r *credit.Record, by string) {
 		r.Amount = r.Amount.Add(amt(by))
 		switch r.Kind { //nolint:exhaustive // the kinds below
@@ -347,6 +351,11 @@ func TestState_Verify_refusesWhatNoRuleAllows(t *testing.T) {
 		{"only an add takes an external id", func(l []credit.Record) []credit.Record { l[5].ExternalID = "2003"; return l }, 6, ""},
 		{"a settlement has no customer", func(l []credit.Record) []credit.Record { l[6].Customer = "c"; return l }, 7, ""},
 		{"only an update changes a profile", func(l []credit.Record) []credit.Record { l[6].Changed = []string{"name"}; return l }, 7, ""},
+		{"an update changes fields of a profile", changed("colour"), 10, `["colour"] are not names of changed fields in their order`},
+		{"an update names no field twice", changed("name", "name"), 10, `["name" "name"] are not names of changed fields in their order`},
+		{"an update names fields in their order", changed("customers", "email"), 10, `["customers" "email"] are not names of changed fields in their order`},
+		{"every record has an id", func(l []credit.Record) []credit.Record { l[1].ID = uuid.Nil; return l }, 2, "it has no id"},
+		{"every record has a time", func(l []credit.Record) []credit.Record { l[0].RecordedAt = time.Time{}; return l[:1] }, 1, "it has no time at which it was recorded"},
 		{"the figures before are those after the last record", func(l []credit.Record) []credit.Record { l[5].Before.Used = amt("1"); return l }, 6,
 			"the rules give amount 10, allocated 40 to 40, used 0 to 10, pool 40 of 100, reseller " + nimbus.String() + `, external id "", customer "c", changed [], occurred 2026-03-01T12:00:06Z, at 2026-03-01T12:00:06Z, ` +
 				"not amount 10, allocated 40 to 40, used 1 to 10, pool 40 of 100, reseller " + nimbus.String() + `, external id "", customer "c", changed [], occurred 2026-03-01T12:00:06Z, at 2026-03-01T12:00:06Z`},
