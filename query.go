@@ -121,7 +121,8 @@ type ResellerQuery struct {
 	Order Order `json:"order,omitempty"`
 	// AsOf lists statuses and figures as they were; profiles are as they are now,
 	// because records do not hold them. Only the orders newest and oldest can be
-	// had, and no total.
+	// had, and no total. The filters of status and credit look at every reseller along
+	// the order, so where few match, a page may read them all.
 	AsOf AsOf `json:"as_of,omitzero"`
 	// Total asks for [Page.Total], which looks at all that match.
 	Total bool `json:"total,omitempty"`

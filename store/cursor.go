@@ -26,31 +26,51 @@ const (
 	maxPosition   = fixedPlace + credit.MaxName
 )
 
-func (l *Ledger) recordCursor(q credit.RecordQuery, last credit.Record) credit.Cursor {
-	return l.cursor(boundRecords(q), binary.BigEndian.AppendUint64(nil, uint64(last.Sequence)))
+// recordCursor is the place of the last record seen and, unless it is negative, the
+// bound where the listing ends, which was found by a time and can change no more.
+func (l *Ledger) recordCursor(q credit.RecordQuery, last credit.Record, end int64) credit.Cursor {
+	place := binary.BigEndian.AppendUint64(nil, uint64(last.Sequence))
+	if end >= 0 {
+		place = binary.BigEndian.AppendUint64(place, uint64(end))
+	}
+	return l.cursor(boundRecords(q), place)
 }
 
-// recordsAfter returns the query for what comes after its cursor, without it.
+// recordsAfter returns the query for what comes after its cursor, without it and
+// without those bounds of recorded-at that the cursor stands for.
 func (l *Ledger) recordsAfter(q credit.RecordQuery) (credit.RecordQuery, error) {
 	if q.Cursor == "" {
 		return q, nil
 	}
-	position, err := l.readCursor(boundRecords(q), q.Cursor)
+	place, err := l.readCursor(boundRecords(q), q.Cursor)
 	if err != nil {
 		return q, err
 	}
-	if len(position) != 8 {
+	ends := len(place) == 16
+	if len(place) != 8 && !ends {
 		return q, badCursor()
 	}
 	q.Cursor = ""
-	sequence := int64(binary.BigEndian.Uint64(position))
+	sequence := int64(binary.BigEndian.Uint64(place))
 	if sequence <= q.After || q.Before > 0 && sequence >= q.Before {
 		return q, badCursor() // forged: no record of the query has this sequence
 	}
+	begin, end, until := &q.After, &q.Before, &q.RecordedUntil
 	if q.NewestFirst {
-		q.Before = sequence
+		begin, end, until = end, begin, &q.RecordedFrom
+	}
+	*begin = sequence
+	if ends {
+		*end = int64(binary.BigEndian.Uint64(place[8:]))
+		if until.IsZero() || q.After < 0 || q.Before <= q.After {
+			return q, badCursor() // forged: the query has no such bound
+		}
+		*until = time.Time{}
+	}
+	if q.NewestFirst { // what comes after a record of the range is on the same side
+		q.RecordedUntil = time.Time{}
 	} else {
-		q.After = sequence
+		q.RecordedFrom = time.Time{}
 	}
 	return q, nil
 }

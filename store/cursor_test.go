@@ -354,6 +354,39 @@ func TestACursorThatWasForgedShowsNothingThatItsQueryDoesNot(t *testing.T) {
 	}
 }
 
+func TestABoundOfACursorThatWasForgedShowsNothingThatItsQueryDoesNot(t *testing.T) {
+	t.Parallel()
+	b, noon := history(t, 1, 2, 3, 4, 5, 6, 7, 8)
+	from, until := noon.Add(3*time.Second), noon.Add(6*time.Second) // 5 to 7
+	for _, q := range []credit.RecordQuery{{RecordedFrom: from, RecordedUntil: until}, {RecordedFrom: from}, {RecordedUntil: until}, {After: 3, Before: 9, RecordedFrom: from, RecordedUntil: until}, {}} {
+		for _, q.NewestFirst = range []bool{false, true} {
+			taken := 0
+			for _, sequence := range []int64{math.MinInt64, 0, 1, 4, 5, 6, 7, 8, 10, math.MaxInt64} {
+				for _, bound := range []int64{math.MinInt64, -1, 0, 1, 3, 4, 5, 6, 7, 8, 9, 10, math.MaxInt64} {
+					place := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(sequence)), uint64(bound))
+					asked := q
+					asked.Cursor = forge(acme.ID, q, place)
+					page, err := b.Records(t.Context(), asked)
+					if err != nil {
+						invalidCursor(t, err, "a forged bound is an error of another sort")
+						continue
+					}
+					taken++
+					for _, r := range page.Items {
+						assert.True(t, q.Matches(r), "after %d to %d a forged cursor reads record %d, which the query excludes", sequence, bound, r.Sequence)
+					}
+				}
+			}
+			assert.Equal(t, !q.NewestFirst && !q.RecordedUntil.IsZero() || q.NewestFirst && !q.RecordedFrom.IsZero(), taken > 0, "a bound is taken for a time that the query has")
+		}
+	}
+	q := credit.RecordQuery{RecordedFrom: from, RecordedUntil: until, Limit: 2}
+	page, err := b.Records(t.Context(), q)
+	require.NoError(t, err)
+	q.Limit = 0
+	assert.Equal(t, forge(acme.ID, q, []byte("\x00\x00\x00\x00\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00\x08")), page.Next, "this test forges cursors of another form")
+}
+
 func FuzzCursor(f *testing.F) {
 	b, _ := listings(f)
 	records, err := b.Records(f.Context(), credit.RecordQuery{Limit: 3})

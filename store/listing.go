@@ -28,7 +28,9 @@ func (l *Ledger) Resellers(ctx context.Context, q credit.ResellerQuery) (credit.
 			if err != nil {
 				return credit.Page[credit.Reseller]{}, err
 			}
-			at.asOf = head.Sequence
+			if at.asOf = head.Sequence; at.asOf == 0 { // nobody had been added
+				return credit.Page[credit.Reseller]{Items: []credit.Reseller{}}, nil
+			}
 		}
 		list = func(ctx context.Context, q credit.ResellerQuery, after ResellerPosition) ([]credit.Reseller, error) {
 			return l.listAsOf(ctx, q, after, at.asOf)
@@ -198,10 +200,17 @@ func (l *Ledger) Records(ctx context.Context, q credit.RecordQuery) (credit.Page
 	if err != nil {
 		return credit.Page[credit.Record]{}, err
 	}
-	if rest, err = l.bySequence(ctx, rest); err != nil {
+	rest, final, err := l.bySequence(ctx, rest)
+	if err != nil {
 		return credit.Page[credit.Record]{}, err
 	}
-	return page(q.Limit, func(limit int) ([]credit.Record, error) {
+	end := int64(-1)
+	if q.NewestFirst && !q.RecordedFrom.IsZero() {
+		end = rest.After
+	} else if !q.NewestFirst && !q.RecordedUntil.IsZero() && final {
+		end = rest.Before
+	}
+	found, err := page(q.Limit, func(limit int) ([]credit.Record, error) {
 		if rest.Before > 0 && rest.Before <= rest.After+1 {
 			return nil, nil // there is no sequence between
 		}
@@ -209,24 +218,28 @@ func (l *Ledger) Records(ctx context.Context, q credit.RecordQuery) (credit.Page
 		return read(ctx, func(ctx context.Context) ([]credit.Record, error) {
 			return l.store.Records(ctx, l.distributor.ID, rest)
 		})
-	}, func(last credit.Record) credit.Cursor { return l.recordCursor(q, last) })
+	}, func(last credit.Record) credit.Cursor { return l.recordCursor(q, last, end) })
+	if q.Cursor != "" && slices.ContainsFunc(found.Items, func(r credit.Record) bool { return !q.Matches(r) }) {
+		return credit.Page[credit.Record]{}, badCursor() // forged: a bound of it is not that of the time
+	}
+	return found, err
 }
 
 // bySequence makes a range of sequences of the range of recorded-at, which never
 // falls as the sequence grows: no index of times has to be written with every
-// record.
-func (l *Ledger) bySequence(ctx context.Context, q credit.RecordQuery) (credit.RecordQuery, error) {
+// record. It is final if the next record cannot be in the range.
+func (l *Ledger) bySequence(ctx context.Context, q credit.RecordQuery) (_ credit.RecordQuery, final bool, err error) {
 	if q.RecordedFrom.IsZero() && q.RecordedUntil.IsZero() {
-		return q, nil
+		return q, true, nil
 	}
 	head, err := l.Head(ctx)
 	if err != nil {
-		return q, err
+		return q, false, err
 	}
 	if !q.RecordedFrom.IsZero() {
 		before, err := l.recordedBefore(ctx, head, q.RecordedFrom)
 		if err != nil {
-			return q, err
+			return q, false, err
 		}
 		q.After = max(q.After, before)
 		if before == head.Sequence {
@@ -236,14 +249,15 @@ func (l *Ledger) bySequence(ctx context.Context, q credit.RecordQuery) (credit.R
 	if !q.RecordedUntil.IsZero() {
 		before, err := l.recordedBefore(ctx, head, q.RecordedUntil)
 		if err != nil {
-			return q, err
+			return q, false, err
 		}
 		if q.Before == 0 || before+1 < q.Before {
 			q.Before = before + 1
 		}
+		final = before < head.Sequence
 	}
 	q.RecordedFrom, q.RecordedUntil = time.Time{}, time.Time{}
-	return q, nil
+	return q, final, nil
 }
 
 // recordedBefore returns how many records up to the head have a recorded-at

@@ -263,6 +263,71 @@ func TestARangeOfRecordedAtIsReadPageByPage(t *testing.T) {
 	}
 }
 
+// The bounds of a range of time are found for the first page; the cursor knows them.
+func TestARangeOfRecordedAtIsLookedUpOnceForAllItsPages(t *testing.T) {
+	t.Parallel()
+	seconds := make([]int, 60)
+	for i := range seconds {
+		seconds[i] = i + 1
+	}
+	b, noon := history(t, seconds...)
+	b = b.forgetful() // so that every head is loaded
+	for name, q := range map[string]credit.RecordQuery{
+		"both bounds": {RecordedFrom: noon.Add(10 * time.Second), RecordedUntil: noon.Add(50 * time.Second)},
+		"from":        {RecordedFrom: noon.Add(10 * time.Second)},
+		"until":       {RecordedUntil: noon.Add(50 * time.Second)},
+		"from before": {RecordedFrom: noon.Add(-time.Hour)},
+	} {
+		for _, q.NewestFirst = range []bool{false, true} {
+			q.Limit, q.Cursor = 9, ""
+			page, err := b.Records(t.Context(), q)
+			require.NoError(t, err)
+			for pages := 1; page.Next != ""; pages++ {
+				require.Less(t, pages, 9)
+				b.store.looks.Store(0)
+				b.store.loads.Store(0)
+				q.Cursor = page.Next
+				page, err = b.Records(t.Context(), q)
+				require.NoError(t, err)
+				assert.EqualValues(t, 1, b.store.looks.Load(), "%s, newest first %t: a later page is one look", name, q.NewestFirst)
+				assert.Zero(t, b.store.loads.Load(), "%s, newest first %t: a later page needs no head", name, q.NewestFirst)
+			}
+		}
+	}
+}
+
+// As long as the log has not come to the end of a range, the range grows with it.
+func TestARangeOfRecordedAtThatIsNotOverGrowsFromPageToPage(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	b := newBook(t, c.options())
+	q := credit.RecordQuery{RecordedUntil: c.now.Add(time.Second), Limit: 1}
+	page, err := b.Records(t.Context(), q)
+	require.NoError(t, err)
+	b.grant("1") // 3, in the range
+	var got []int64
+	q.Cursor = page.Next
+	for r, err := range credit.AllRecords(t.Context(), b, q) {
+		require.NoError(t, err)
+		if got = append(got, r.Sequence); len(got) == 1 {
+			c.now = c.now.Add(time.Second)
+			b.grant("1") // 4, after the range
+		}
+	}
+	assert.Equal(t, []int64{2, 3}, got)
+}
+
+func TestAListingAsOfTheBeginningIsEmptyAtOnce(t *testing.T) {
+	t.Parallel()
+	b, noon := history(t)
+	b.store.resellers = func(credit.ResellerQuery, func() ([]credit.Reseller, error)) ([]credit.Reseller, error) {
+		return nil, errors.New("a store was asked who was there before the first record")
+	}
+	page, err := b.Resellers(t.Context(), credit.ResellerQuery{AsOf: credit.AsOf{Time: noon.Add(-time.Hour)}})
+	require.NoError(t, err)
+	assert.Equal(t, credit.Page[credit.Reseller]{Items: []credit.Reseller{}}, page)
+}
+
 // What is written while a page is read, and recorded before the range begins, is
 // no part of it.
 func TestARangeOfRecordedAtThatIsToComeHasNothingOfThePresent(t *testing.T) {

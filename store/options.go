@@ -18,7 +18,8 @@ type Options struct {
 	// zero time. Many callers may ask it at once.
 	Now func() time.Time
 	// NewID makes the ids of records and resellers; default UUIDv7, whose order in
-	// time keeps indexes compact. Ids must never be nil or repeat. Many callers may ask at once.
+	// time keeps indexes compact. Ids must never be nil or repeat. Many callers may
+	// ask at once.
 	NewID func() uuid.UUID
 	// Logger hears of retries, lost answers and panics, with no name, remark,
 	// amount or text of a database in it; nil logs nothing.
