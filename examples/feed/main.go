@@ -116,7 +116,7 @@ func (a *alarm) watch(ctx context.Context, until int64) error {
 			}
 		}
 		// After the warnings: whoever is stopped in between warns again, rather than not at all.
-		if err := os.WriteFile(a.file, []byte(strconv.FormatInt(change.Record.Sequence, 10)), 0o600); err != nil {
+		if err := a.keep(change.Record.Sequence); err != nil {
 			return err
 		}
 		if change.Record.Sequence == until {
@@ -134,6 +134,20 @@ func (a *alarm) seen() (int64, error) {
 		return 0, err
 	}
 	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+}
+
+// keep writes a file of its own and puts it in the place of the last one: who is
+// stopped in between leaves one of the two, whole.
+func (a *alarm) keep(sequence int64) error {
+	f, err := os.OpenFile(a.file+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(strconv.FormatInt(sequence, 10))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), a.file)
 }
 
 // tell would send a message; the name is looked up here, because records hold none.
