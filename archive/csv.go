@@ -48,7 +48,8 @@ func RecordsCSV(ctx context.Context, l credit.Ledger, q credit.RecordQuery, w io
 }
 
 // ResellersCSV writes the resellers that the query selects as [RecordsCSV] writes
-// records. Those that change meanwhile are as they were when their page was read.
+// records. Those that change meanwhile are as they were when their page was read;
+// [credit.ResellerQuery] says which listings have each reseller once even so.
 func ResellersCSV(ctx context.Context, l credit.Ledger, q credit.ResellerQuery, w io.Writer) error {
 	return writeTable(w, "resellers", resellerColumns, func() ([]credit.Reseller, bool, error) {
 		q.Limit, q.Total = credit.MaxPageSize, false
@@ -162,12 +163,17 @@ func writeRow(w *bufio.Writer, cells []string) error {
 // what makes it a formula somewhere (the list is OWASP's, on CSV injection).
 func textCell(s string) string {
 	const formula = "=+-@＝＋－＠"
-	begins := strings.TrimLeftFunc(s, func(c rune) bool { return unicode.IsSpace(c) || unicode.In(c, unicode.Cc, unicode.Cf) })
-	first, size := utf8.DecodeRuneInString(begins)
+	first, size := utf8.DecodeRuneInString(strings.TrimLeftFunc(s, invisible))
 	if size > 0 && strings.ContainsRune(formula, first) || s != "" && strings.ContainsRune("\t\r\n", rune(s[0])) {
 		return "'" + s
 	}
 	return s
+}
+
+// invisible is what takes no room of its own, or is blank: marks and fillers, too.
+func invisible(c rune) bool {
+	const blank = '\u2800' // of the Braille patterns
+	return c == blank || unicode.IsSpace(c) || unicode.In(c, unicode.Cc, unicode.Cf, unicode.Mn, unicode.Other_Default_Ignorable_Code_Point)
 }
 
 func idCell(id uuid.UUID) string {

