@@ -27,7 +27,8 @@ type Cursor string
 type Page[T any] struct {
 	Items []T    `json:"items"`
 	Next  Cursor `json:"next,omitempty"`
-	// Total is how many items all pages have, if the query asked for it.
+	// Total is how many items all pages have, if the query asked for it. It is counted
+	// after the page was read, so beside writers it may be of a later moment.
 	Total *int `json:"total,omitempty"`
 }
 
@@ -99,8 +100,8 @@ func (a AsOf) Normalize() (AsOf, error) {
 type ResellerQuery struct {
 	// Name, Mobile and Remark select those that contain the text, whatever the case
 	// of the letters (see [Fold]); % and _ mean themselves. At most as long as the
-	// field. They look at every reseller; all other filters are found by an index,
-	// or along the order.
+	// field. They look at every reseller; so may those by credit, as they say, and all
+	// as of the past. All other filters are found by an index, or along the order.
 	Name   string `json:"name,omitempty"`
 	Mobile string `json:"mobile,omitempty"`
 	Remark string `json:"remark,omitempty"`
@@ -110,12 +111,15 @@ type ResellerQuery struct {
 	// Statuses to list; empty means active and frozen.
 	Statuses []Status `json:"statuses,omitempty"`
 	// MinAvailable and MaxAvailable bound the available credit, both inclusive; nil
-	// is unbounded, 0 is 0. They are amounts, so their magnitude is below 10^12.
+	// is unbounded, 0 is 0. They are amounts, so their magnitude is below 10^12. In
+	// the orders by available credit they bound the part of the index that is read; in
+	// the others, and so with Low, each reseller along the order is looked at.
 	MinAvailable *decimal.Decimal `json:"min_available,omitempty"`
 	MaxAvailable *decimal.Decimal `json:"max_available,omitempty"`
 	// Low selects those whose available credit is at or below a threshold, exactly
 	// as [Record.Warnings] compares it; nil means all. To a percentage, a reseller to
-	// whom nothing is allocated is low unless its available credit is above 0.
+	// whom nothing is allocated is low unless its available credit is above 0; and a
+	// percentage is looked at in every order, because no index has it.
 	Low *Threshold `json:"low,omitempty"`
 	// Order is newest by default.
 	Order Order `json:"order,omitempty"`
@@ -214,6 +218,10 @@ func contains(text, part string) bool {
 
 // RecordQuery selects records by sequence, oldest first. The zero value reads
 // the whole log. Filters narrow each other down; an empty one selects all.
+//
+// One index is used, that of the first given of key, reference, customer, reseller,
+// operator and kinds; without any, the log itself. The others are looked at along
+// the way. Bounds of the sequence and of recorded-at narrow what is read with any.
 type RecordQuery struct {
 	// ResellerID selects one reseller's records; [uuid.Nil] means all, those of
 	// the pool included.

@@ -16,7 +16,8 @@ import (
 )
 
 // MaxMovements is how many movements a statement holds. For more, narrow the
-// period, or read the records themselves.
+// period, or read the records themselves. A statement that is full takes 100 pages
+// of records to read, and to hold some 70 MiB and the records' texts.
 const MaxMovements = 100_000
 
 // Statement is what happened to one reseller's credit in a period. It holds nothing
@@ -62,16 +63,16 @@ type Total struct {
 }
 
 // NewStatement returns the statement of a reseller for the period from, inclusive,
-// until, exclusive. A period that is empty or has more than [MaxMovements] is a
-// *credit.InvalidError, a reseller that never was credit.ErrNotFound. If the
-// movements do not lead from the opening to the closing figures, the error is a
-// *credit.CorruptError.
+// until, exclusive. A period that is empty, that ends after every time a record can
+// have, or that has more than [MaxMovements] is a *credit.InvalidError, a reseller
+// that never was credit.ErrNotFound. If the movements do not lead from the opening
+// to the closing figures, the error is a *credit.CorruptError.
 func NewStatement(ctx context.Context, l credit.Ledger, reseller uuid.UUID, from, until time.Time) (Statement, error) {
 	period, err := credit.RecordQuery{RecordedFrom: from, RecordedUntil: until}.Normalize()
 	if err != nil {
 		return Statement{}, err
 	}
-	if until.IsZero() || !period.RecordedFrom.After(time.Time{}.Add(time.Microsecond)) {
+	if period.RecordedUntil.IsZero() || !period.RecordedFrom.After(time.Time{}.Add(time.Microsecond)) {
 		return Statement{}, &credit.InvalidError{Field: "period", Problem: "needs a beginning and an end"}
 	}
 	r, err := l.Reseller(ctx, reseller)
@@ -81,26 +82,33 @@ func NewStatement(ctx context.Context, l credit.Ledger, reseller uuid.UUID, from
 	d := l.Distributor()
 	s := Statement{LedgerID: d.ID, Currency: d.Currency, ResellerID: r.ID, ExternalID: r.ExternalID,
 		From: period.RecordedFrom, Until: period.RecordedUntil, Totals: []Total{}, Movements: []credit.Record{}}
+	if err := s.fill(ctx, l); err != nil {
+		return Statement{}, err
+	}
+	return s, nil
+}
+
+// fill reads what the log says of the period.
+func (s *Statement) fill(ctx context.Context, l credit.Ledger) error {
 	now, err := l.Head(ctx)
 	if err != nil {
-		return s, err
+		return err
 	}
 	s.Final = !now.RecordedAt.Before(s.Until)
 	// What is recorded before a time is what is recorded up to a microsecond before it.
 	if s.Before, err = l.HeadAsOf(ctx, credit.AsOf{Time: s.From.Add(-time.Microsecond)}); err != nil {
-		return s, err
+		return err
 	}
 	if s.Through, err = l.HeadAsOf(ctx, credit.AsOf{Time: s.Until.Add(-time.Microsecond)}); err != nil {
-		return s, err
+		return err
 	}
-	if s.Opening, err = balance(ctx, l, reseller, s.Before); err != nil {
-		return s, err
+	if s.Opening, err = balance(ctx, l, s.ResellerID, s.Before); err != nil {
+		return err
 	}
-	if s.Closing, err = balance(ctx, l, reseller, s.Through); err != nil {
-		return s, err
+	if s.Closing, err = balance(ctx, l, s.ResellerID, s.Through); err != nil {
+		return err
 	}
-	err = s.move(ctx, l)
-	return s, err
+	return s.move(ctx, l)
 }
 
 // balance is that of the reseller at a head of the log.

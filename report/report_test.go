@@ -197,6 +197,8 @@ func TestStatement_refusesWhatItCannotAnswer(t *testing.T) {
 	}
 	_, err := report.NewStatement(t.Context(), b, id, begin, time.Time{})
 	require.EqualError(t, err, "credit: period: needs a beginning and an end")
+	_, err = report.NewStatement(t.Context(), b, id, begin, time.Date(9999, 12, 31, 23, 59, 59, 999_999_001, time.UTC))
+	require.EqualError(t, err, "credit: period: needs a beginning and an end", "an end after every time of a record is none")
 	_, err = report.NewStatement(t.Context(), b, uuid.New(), begin, begin.Add(time.Hour))
 	require.ErrorIs(t, err, credit.ErrNotFound)
 }
@@ -242,7 +244,8 @@ func TestStatement_thatDoesNotAddUpIsCorrupt(t *testing.T) {
 		"credit: corrupt ledger: record 3: begins with allocated 0, used 1, the record before it left 0, 0": func(r []credit.Record) []credit.Record { return append(r[:1:1], r[2:]...) },
 		"reseller " + id.String() + " lead to allocated 0, used 1, not to 0, 3":                             func(r []credit.Record) []credit.Record { return r[:2] },
 	} {
-		_, err := report.NewStatement(t.Context(), forged{b, change}, id, begin, begin.Add(time.Hour))
+		s, err := report.NewStatement(t.Context(), forged{b, change}, id, begin, begin.Add(time.Hour))
+		assert.Equal(t, report.Statement{}, s, "an error comes alone")
 		var corrupt *credit.CorruptError
 		require.ErrorAs(t, err, &corrupt)
 		assert.ErrorContains(t, err, says)
@@ -349,6 +352,7 @@ func TestReports_passOnTheErrorsOfTheLedger(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = report.NewExposure(ctx, b, credit.AsOf{})
 	require.ErrorIs(t, err, context.Canceled)
-	_, err = report.NewExposure(t.Context(), b, credit.AsOf{Sequence: 9})
+	e, err := report.NewExposure(t.Context(), b, credit.AsOf{Sequence: 9})
+	assert.Equal(t, report.Exposure{}, e, "an error comes alone")
 	require.EqualError(t, err, "credit: as of: is sequence 9, the log ends at 1")
 }
