@@ -100,8 +100,8 @@ func (a AsOf) Normalize() (AsOf, error) {
 type ResellerQuery struct {
 	// Name, Mobile and Remark select those that contain the text, whatever the case
 	// of the letters (see [Fold]); % and _ mean themselves. At most as long as the
-	// field. They look at every reseller; so may those by credit, as they say, and all
-	// as of the past. All other filters are found by an index, or along the order.
+	// field. They look at every reseller; MinAvailable, Low and AsOf say when those by
+	// credit and status do. All other filters are found by an index, or along the order.
 	Name   string `json:"name,omitempty"`
 	Mobile string `json:"mobile,omitempty"`
 	Remark string `json:"remark,omitempty"`

@@ -165,7 +165,10 @@ func (p *posting) take(ctx context.Context, where string, l line, o credit.Outco
 	case r.Sequence <= p.last: // of an earlier run, or a line that the bill repeats
 		p.already++
 		a.already++
-	default: // of this run, even if it is a replay because a first answer was lost
+	default:
+		// Of this run, even if it is a replay: because a first answer was lost, or because
+		// another run posts the same lines at once. Then both count the line as theirs; it
+		// is in the ledger once, and a run alone afterwards counts it as posted already.
 		p.posted++
 		a.posted++
 		p.last, a.after = r.Sequence, r.After
