@@ -312,7 +312,8 @@ func TestExposure_beforeTheFirstRecordIsNothing(t *testing.T) {
 	e, err = report.NewExposure(t.Context(), b, credit.AsOf{Time: begin.Add(-time.Hour)})
 	require.NoError(t, err)
 	assert.Zero(t, e.Resellers)
-	for r := range e.All(t.Context(), b) {
+	for r, err := range e.All(t.Context(), b) {
+		require.NoError(t, err)
 		assert.Fail(t, "the list has a reseller that was not added up", "%s", r.Name)
 	}
 }
