@@ -170,7 +170,7 @@ func TestMySQLRollsBackAfterALockTimeOut(t *testing.T) {
 // committed by itself.
 func TestMySQLWritesNothingOutsideItsTransaction(t *testing.T) {
 	dsn := server.Start(t, server.MariaDB)
-	for _, lost := range []string{"START TRANSACTION", "UPDATE credit_ledgers", "INSERT INTO credit_resellers", "UPDATE "} {
+	for _, lost := range []string{"START TRANSACTION", "UPDATE credit_ledgers", "INSERT INTO credit_resellers", "UPDATE ", "INSERT INTO credit_records"} {
 		t.Run("after "+lost, func(t *testing.T) {
 			h := &hooks{}
 			s := newMySQL(t, openHooked(t, dsn, h))
@@ -488,11 +488,11 @@ func (e *otherDriversError) Error() string { return fmt.Sprint("Error ", e.Numbe
 func TestMySQLErrorsByNumber(t *testing.T) {
 	dsn := server.Start(t, server.MariaDB)
 	for number, retry := range map[uint16]bool{
-		1213: true, 1205: true, 1020: true, 3572: true, 9007: true, 8002: true, 8022: true,
+		1213: true, 1205: true, 1020: true, 1402: true, 3572: true, 9007: true, 8002: true, 8022: true,
 		1047: true, 1040: true, 1053: true, 1290: true, 2006: true, 2013: true, 1317: true,
 		1062: false, 4025: false, 3819: false, 1264: false, 1406: false, 1452: false, 1142: false, 1146: false,
 	} {
-		for _, at := range []string{"START TRANSACTION", "INSERT", "COMMIT"} {
+		for _, at := range []string{"START TRANSACTION", "INSERT", mysqlCommits} {
 			f := &failing{at: at, err: fmt.Errorf("wrapped: %w", &otherDriversError{number})}
 			s := newMySQL(t, openFailing(t, dsn, f))
 			b, resellers := newDraftBook(t, s, 1)
@@ -503,8 +503,8 @@ func TestMySQLErrorsByNumber(t *testing.T) {
 			f.armed.Store(false)
 			require.ErrorIs(t, err, f.err)
 			want := retry
-			if at == "COMMIT" { // only these say that it took everything back
-				want = slices.Contains([]uint16{1213, 1020, 9007, 8002, 8022}, number)
+			if at == mysqlCommits { // only these say that it took everything back
+				want = slices.Contains([]uint16{1213, 1020, 1402, 9007, 8002, 8022}, number)
 			}
 			require.Equal(t, want, store.Retryable(err), "%d from %s", number, at)
 			require.NotErrorIs(t, err, store.ErrMoved)
@@ -513,7 +513,7 @@ func TestMySQLErrorsByNumber(t *testing.T) {
 	}
 	for _, broken := range []error{driver.ErrBadConn, mysql.ErrInvalidConn, errors.New("wrapped: " + mysql.ErrInvalidConn.Error()), io.ErrUnexpectedEOF,
 		&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}} {
-		for _, at := range []string{"START TRANSACTION", "INSERT", "COMMIT"} {
+		for _, at := range []string{"START TRANSACTION", "INSERT", mysqlCommits} {
 			f := &failing{at: at, err: broken}
 			s := newMySQL(t, openFailing(t, dsn, f))
 			b, resellers := newDraftBook(t, s, 1)
@@ -523,7 +523,7 @@ func TestMySQLErrorsByNumber(t *testing.T) {
 			err := s.Append(t.Context(), b.ID, head, batch)
 			f.armed.Store(false)
 			require.Error(t, err)
-			require.Equal(t, at != "COMMIT", store.Retryable(err), "%v from %s", err, at)
+			require.Equal(t, at != mysqlCommits, store.Retryable(err), "%v from %s", err, at)
 		}
 	}
 }

@@ -32,9 +32,10 @@ type Dialect interface {
 	// prepares tells whether statements are prepared and kept. Through a pooler, or
 	// on a cluster, a prepared statement does harm.
 	prepares() bool
-	// begin is the statement that begins a transaction which ends with its context;
-	// empty if there is no server that can hang, so that an [sql.Tx] does.
-	begin() string
+	// transaction are the statements that begin and commit a transaction which ends
+	// with its context; empty if there is no server that can hang, so that an
+	// [sql.Tx] does.
+	transaction() (begin, commit string)
 	// id is how an id is passed to the driver.
 	id(uuid.UUID) any
 	// snapshot is the sort of transaction that reads one consistent state.

@@ -95,7 +95,9 @@ func (postgres) join(columns, source, key string) string {
 
 func (postgres) prepares() bool { return false }
 
-func (postgres) begin() string { return "START TRANSACTION ISOLATION LEVEL READ COMMITTED" }
+func (postgres) transaction() (begin, commit string) {
+	return "START TRANSACTION ISOLATION LEVEL READ COMMITTED", "COMMIT"
+}
 
 func (postgres) using(string) string { return "" }
 

@@ -76,7 +76,7 @@ func (sqlite) join(_, source, key string) string { return " CROSS JOIN " + sourc
 
 func (sqlite) prepares() bool { return true }
 
-func (sqlite) begin() string { return "" }
+func (sqlite) transaction() (begin, commit string) { return "", "" }
 
 // using names the index, because without statistics, which few databases of
 // SQLite have, the planner thinks that all of a ledger's rows are ten.
