@@ -99,6 +99,9 @@ type heldTx struct{ executor }
 func (heldTx) Commit() error   { return nil }
 func (heldTx) Rollback() error { return nil }
 
+// Holder implements [store.Holder].
+func (s *Store) Holder() store.Store { return s }
+
 // Hold implements [store.Holder].
 func (s *Store) Hold(ctx context.Context, ledger uuid.UUID, f func(store.Store) error) error {
 	if s.tx != nil {
