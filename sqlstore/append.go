@@ -180,6 +180,15 @@ func (s *Store) certain(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
 		err = fmt.Errorf("%w: %w", ended, err) // whatever else it is, that is why
 	}
+	err = s.marked(err)
+	if held, ok := s.tx.(*heldTx); ok {
+		held.failed.CompareAndSwap(nil, &err)
+	}
+	return err
+}
+
+// marked marks a certain error.
+func (s *Store) marked(err error) error {
 	switch {
 	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrNoLedger):
 		return err

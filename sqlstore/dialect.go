@@ -63,6 +63,9 @@ type Dialect interface {
 	// source, r, that has a key.
 	join(columns, source, key string) string
 
+	// begun fails unless the caller's transaction is there, on a database that takes
+	// one back by itself and goes on without.
+	begun(ctx context.Context, tx executor) error
 	// lock is a statement that holds a ledger until the transaction ends, and returns
 	// its distributorColumns, and the statement's parameters.
 	lock(prefix string, ledger uuid.UUID) (text string, args []any)

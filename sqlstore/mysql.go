@@ -86,6 +86,8 @@ func (mysql) using(index string) string {
 	return " FORCE INDEX (" + index + ")"
 }
 
+func (mysql) begun(context.Context, executor) error { return nil }
+
 func (d mysql) lock(prefix string, ledger uuid.UUID) (text string, args []any) {
 	return "SELECT " + columnsText("", distributorColumns) + " FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE", []any{d.id(ledger)}
 }

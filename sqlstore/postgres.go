@@ -101,6 +101,8 @@ func (postgres) transaction() (begin, commit string) {
 
 func (postgres) using(string) string { return "" }
 
+func (postgres) begun(context.Context, executor) error { return nil }
+
 // lock waits for its turn first; see pgTurn.
 func (d postgres) lock(prefix string, ledger uuid.UUID) (text string, args []any) {
 	return "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(CAST(? AS bigint)))" +
