@@ -415,6 +415,37 @@ func TestMySQLLedgersDoNotWaitForEachOther(t *testing.T) {
 	}
 }
 
+// While one ledger is held, others are held and written, although each has looked
+// for what is not there, next to what the others add.
+func TestMySQLHoldsOfLedgersDoNotWaitForEachOther(t *testing.T) {
+	for _, level := range mysqlLevels {
+		t.Run(level, func(t *testing.T) {
+			dsn := server.Start(t, server.MariaDB)
+			s := newMySQL(t, openMySQL(t, dsn, isolation(level), session("innodb_lock_wait_timeout", "1")))
+			asked := credit.ReadSet{ExternalIDs: []string{"new"}, Keys: []string{"a"}, Resellers: []uuid.UUID{uuid.New()}}
+			var books []*draftBook
+			for range 5 {
+				b, _ := newDraftBook(t, s, 0)
+				books = append(books, b)
+			}
+			var hold func(i int)
+			hold = func(i int) {
+				if i == len(books) {
+					return
+				}
+				require.NoError(t, s.Hold(t.Context(), books[i].ID, func(inside store.Store) error {
+					_, err := inside.Load(t.Context(), books[i].ID, asked)
+					require.NoError(t, err)
+					hold(i + 1)
+					books[i].write(t, inside, credit.NewReseller{Name: "New", ExternalID: "new", Key: "a"})
+					return nil
+				}))
+			}
+			hold(0)
+		})
+	}
+}
+
 // The errors of one context that ends while a lock is waited for.
 func TestMySQLWaitsNoLongerThanItsContext(t *testing.T) {
 	dsn := server.Start(t, server.MariaDB)

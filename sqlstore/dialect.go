@@ -70,6 +70,10 @@ type Dialect interface {
 	// its distributorColumns, and the statement's parameters.
 	lock(prefix string, ledger uuid.UUID) (text string, args []any)
 
+	// current ends every SELECT of a table in the caller's transaction, so that it
+	// reads what is committed now and not what the transaction has begun with. Empty,
+	// if whoever sees an older state cannot write.
+	current() string
 	// load reads the head and what is asked for in one snapshot; in the caller's
 	// transaction the ledger is locked.
 	load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error)

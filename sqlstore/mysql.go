@@ -92,8 +92,10 @@ func (d mysql) lock(prefix string, ledger uuid.UUID) (text string, args []any) {
 	return "SELECT " + columnsText("", distributorColumns) + " FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE", []any{d.id(ledger)}
 }
 
+func (mysql) current() string { return " FOR UPDATE" }
+
 func (mysql) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
-	return s.loadParts(ctx, ledger, asked, " FOR UPDATE")
+	return s.loadParts(ctx, ledger, asked)
 }
 
 // append reads nothing. The update of the head is the comparison, and holds the

@@ -101,6 +101,8 @@ func (postgres) transaction() (begin, commit string) {
 
 func (postgres) using(string) string { return "" }
 
+func (postgres) current() string { return "" }
+
 func (postgres) begun(context.Context, executor) error { return nil }
 
 // lock waits for its turn first; see pgTurn.

@@ -111,8 +111,10 @@ func (d sqlite) lock(prefix string, ledger uuid.UUID) (text string, args []any) 
 	return "UPDATE " + prefix + "ledgers SET sequence = sequence WHERE id = ? RETURNING " + columnsText("", distributorColumns), []any{d.id(ledger)}
 }
 
+func (sqlite) current() string { return "" }
+
 func (sqlite) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
-	return s.loadParts(ctx, ledger, asked, "")
+	return s.loadParts(ctx, ledger, asked)
 }
 
 // append moves the head first: the transaction then has the write lock before it

@@ -38,8 +38,8 @@ type Tx interface {
 //
 // What the ledger writes takes effect when the caller commits, and not at all if
 // the caller rolls back. From the first call on, reading the pool or a reseller
-// included, the transaction holds the ledger, and everybody else who writes to it
-// waits until the transaction ends: do it late, and end soon. A transaction that
+// included, and on MySQL a list, the transaction holds the ledger, and everybody
+// else who writes to it waits until the transaction ends: do it late, and end soon. A transaction that
 // only reads cannot hold anything; read with the ledger itself.
 //
 // Inside the transaction use what On returns. The ledger itself would wait for the
@@ -97,6 +97,14 @@ func (s *Store) lock(ctx context.Context, ledger uuid.UUID) (*credit.Distributor
 	}
 	text, args := s.dialect.lock(s.prefix, ledger)
 	return s.readDistributor(ctx, "lock the ledger", text, args...)
+}
+
+// current is the dialect's in a caller's transaction.
+func (s *Store) current() string {
+	if s.callers() {
+		return s.dialect.current()
+	}
+	return ""
 }
 
 // heldTx is a transaction of the store's own, in which a ledger is held. Once
