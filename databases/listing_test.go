@@ -119,11 +119,17 @@ func TestListsInTheCallersTransaction(t *testing.T) {
 				require.NoError(t, err)
 				_, err = ledger.On(inside).Check(t.Context())
 				require.NoError(t, err)
-				reseller, err := ledger.On(inside).Reseller(t.Context(), nimbus)
-				require.NoError(t, err)
-				seen := everyListing(t, inside, id, reseller)
+				listings := func(s store.Store) (answers []any) {
+					for _, of := range []uuid.UUID{nimbus, second.ResellerID} {
+						found, err := s.Load(t.Context(), id, credit.ReadSet{Resellers: []uuid.UUID{of}})
+						require.NoError(t, err)
+						answers = append(answers, everyListing(t, s, id, found.Resellers[0])...)
+					}
+					return answers
+				}
+				seen := listings(inside)
 				require.NoError(t, tx.Commit())
-				for i, answer := range everyListing(t, s, id, reseller) {
+				for i, answer := range listings(s) {
 					require.Equal(t, answer, seen[i], "list %d", i)
 				}
 				requireSound(t, ledger)
