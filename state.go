@@ -302,15 +302,33 @@ func (s *State) Verify(r Record) error {
 		want.Changed = r.Changed
 	}
 	if want.ChainHash(s.head.Hash) != r.Hash {
-		return &CorruptError{r.Sequence, fmt.Sprintf("the rules give %s, not %s", outcome(want), outcome(r))}
+		return &CorruptError{r.Sequence, fmt.Sprintf("the rules give %s, not %s%s", outcome(want), outcome(r), otherTexts(want, r))}
 	}
 	s.Apply(r)
 	return nil
 }
 
-// outcome is what of a record the rules determine, for an error.
+// outcome is what of a record the rules determine, without texts, for an error.
 func outcome(r Record) string {
-	return fmt.Sprintf("amount %s, allocated %s to %s, used %s to %s, pool %s of %s, reseller %s, external id %q, customer %q, changed %q, occurred %s, at %s",
+	return fmt.Sprintf("amount %s, allocated %s to %s, used %s to %s, pool %s of %s, reseller %s, occurred %s, at %s",
 		r.Amount, r.Before.Allocated, r.After.Allocated, r.Before.Used, r.After.Used, r.Pool.Allocated, r.Pool.Granted,
-		r.ResellerID, r.ExternalID, r.Customer, r.Changed, r.OccurredAt.Format(time.RFC3339Nano), r.RecordedAt.Format(time.RFC3339Nano))
+		r.ResellerID, r.OccurredAt.Format(time.RFC3339Nano), r.RecordedAt.Format(time.RFC3339Nano))
+}
+
+// otherTexts names the texts that the rules determine and that differ, which may
+// be about people and are not for an error.
+func otherTexts(want, r Record) (names string) {
+	for _, text := range []struct {
+		name string
+		same bool
+	}{
+		{"external id", want.ExternalID == r.ExternalID},
+		{"customer", want.Customer == r.Customer},
+		{"list of changed fields", slices.Equal(want.Changed, r.Changed)},
+	} {
+		if !text.same {
+			names += ", and another " + text.name
+		}
+	}
+	return names
 }

@@ -280,3 +280,28 @@ func TestPostgresServerTurnsReadOnlyInTheMiddleOfAnAppend(t *testing.T) {
 	b.requireStored(t, s)
 	srv.ReadOnly(t, false)
 }
+
+// A server that has taken a transaction back may answer its commit with success.
+func TestAHoldInWhichSomethingFailedWritesNothing(t *testing.T) {
+	for _, name := range serverNames {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, _ := newSite(t, name).store(t)
+			b, resellers := newDraftBook(t, s, 1)
+			head, batch := b.draft(t, usage(resellers[0], "k"))
+			next, wrong := b.draft(t, usage(resellers[0], ""))
+			wrong.Records[0].ID = batch.Records[0].ID // it is there
+			var failure error
+			err := s.Hold(t.Context(), b.ID, func(inside store.Store) error {
+				require.NoError(t, inside.Append(t.Context(), b.ID, head, batch))
+				failure = inside.Append(t.Context(), b.ID, next, wrong)
+				return nil
+			})
+			require.Error(t, failure)
+			require.Equal(t, failure, err)
+			require.False(t, store.Retryable(err))
+			requireHead(t, s, b.ID, head, "nothing is written")
+			require.NoError(t, s.Append(t.Context(), b.ID, head, batch), "the ledger is let go")
+		})
+	}
+}

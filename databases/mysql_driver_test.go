@@ -89,6 +89,9 @@ func rawExec(c driver.Conn, text string) error {
 	return err
 }
 
+// mysqlCommits is how the statement begins that commits.
+const mysqlCommits = "/*M! BEGIN NOT ATOMIC"
+
 // recorded is what was sent.
 type recorded struct {
 	text string

@@ -170,7 +170,7 @@ func TestMySQLRollsBackAfterALockTimeOut(t *testing.T) {
 // committed by itself.
 func TestMySQLWritesNothingOutsideItsTransaction(t *testing.T) {
 	dsn := server.Start(t, server.MariaDB)
-	for _, lost := range []string{"START TRANSACTION", "UPDATE credit_ledgers", "INSERT INTO credit_resellers", "UPDATE "} {
+	for _, lost := range []string{"START TRANSACTION", "UPDATE credit_ledgers", "INSERT INTO credit_resellers", "UPDATE ", "INSERT INTO credit_records"} {
 		t.Run("after "+lost, func(t *testing.T) {
 			h := &hooks{}
 			s := newMySQL(t, openHooked(t, dsn, h))
@@ -415,6 +415,37 @@ func TestMySQLLedgersDoNotWaitForEachOther(t *testing.T) {
 	}
 }
 
+// While one ledger is held, others are held and written, although each has looked
+// for what is not there, next to what the others add.
+func TestMySQLHoldsOfLedgersDoNotWaitForEachOther(t *testing.T) {
+	for _, level := range mysqlLevels {
+		t.Run(level, func(t *testing.T) {
+			dsn := server.Start(t, server.MariaDB)
+			s := newMySQL(t, openMySQL(t, dsn, isolation(level), session("innodb_lock_wait_timeout", "1")))
+			asked := credit.ReadSet{ExternalIDs: []string{"new"}, Keys: []string{"a"}, Resellers: []uuid.UUID{uuid.New()}}
+			var books []*draftBook
+			for range 5 {
+				b, _ := newDraftBook(t, s, 0)
+				books = append(books, b)
+			}
+			var hold func(i int)
+			hold = func(i int) {
+				if i == len(books) {
+					return
+				}
+				require.NoError(t, s.Hold(t.Context(), books[i].ID, func(inside store.Store) error {
+					_, err := inside.Load(t.Context(), books[i].ID, asked)
+					require.NoError(t, err)
+					hold(i + 1)
+					books[i].write(t, inside, credit.NewReseller{Name: "New", ExternalID: "new", Key: "a"})
+					return nil
+				}))
+			}
+			hold(0)
+		})
+	}
+}
+
 // The errors of one context that ends while a lock is waited for.
 func TestMySQLWaitsNoLongerThanItsContext(t *testing.T) {
 	dsn := server.Start(t, server.MariaDB)
@@ -488,11 +519,11 @@ func (e *otherDriversError) Error() string { return fmt.Sprint("Error ", e.Numbe
 func TestMySQLErrorsByNumber(t *testing.T) {
 	dsn := server.Start(t, server.MariaDB)
 	for number, retry := range map[uint16]bool{
-		1213: true, 1205: true, 1020: true, 3572: true, 9007: true, 8002: true, 8022: true,
+		1213: true, 1205: true, 1020: true, 1402: true, 3572: true, 9007: true, 8002: true, 8022: true,
 		1047: true, 1040: true, 1053: true, 1290: true, 2006: true, 2013: true, 1317: true,
 		1062: false, 4025: false, 3819: false, 1264: false, 1406: false, 1452: false, 1142: false, 1146: false,
 	} {
-		for _, at := range []string{"START TRANSACTION", "INSERT", "COMMIT"} {
+		for _, at := range []string{"START TRANSACTION", "INSERT", mysqlCommits} {
 			f := &failing{at: at, err: fmt.Errorf("wrapped: %w", &otherDriversError{number})}
 			s := newMySQL(t, openFailing(t, dsn, f))
 			b, resellers := newDraftBook(t, s, 1)
@@ -503,8 +534,8 @@ func TestMySQLErrorsByNumber(t *testing.T) {
 			f.armed.Store(false)
 			require.ErrorIs(t, err, f.err)
 			want := retry
-			if at == "COMMIT" { // only these say that it took everything back
-				want = slices.Contains([]uint16{1213, 1020, 9007, 8002, 8022}, number)
+			if at == mysqlCommits { // only these say that it took everything back
+				want = slices.Contains([]uint16{1213, 1020, 1402, 9007, 8002, 8022}, number)
 			}
 			require.Equal(t, want, store.Retryable(err), "%d from %s", number, at)
 			require.NotErrorIs(t, err, store.ErrMoved)
@@ -513,7 +544,7 @@ func TestMySQLErrorsByNumber(t *testing.T) {
 	}
 	for _, broken := range []error{driver.ErrBadConn, mysql.ErrInvalidConn, errors.New("wrapped: " + mysql.ErrInvalidConn.Error()), io.ErrUnexpectedEOF,
 		&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}} {
-		for _, at := range []string{"START TRANSACTION", "INSERT", "COMMIT"} {
+		for _, at := range []string{"START TRANSACTION", "INSERT", mysqlCommits} {
 			f := &failing{at: at, err: broken}
 			s := newMySQL(t, openFailing(t, dsn, f))
 			b, resellers := newDraftBook(t, s, 1)
@@ -523,7 +554,7 @@ func TestMySQLErrorsByNumber(t *testing.T) {
 			err := s.Append(t.Context(), b.ID, head, batch)
 			f.armed.Store(false)
 			require.Error(t, err)
-			require.Equal(t, at != "COMMIT", store.Retryable(err), "%v from %s", err, at)
+			require.Equal(t, at != mysqlCommits, store.Retryable(err), "%v from %s", err, at)
 		}
 	}
 }

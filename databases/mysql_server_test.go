@@ -270,7 +270,7 @@ func (p *proxy) serve(client net.Conn) {
 		if err != nil {
 			return
 		}
-		if bytes.HasSuffix(buffer[:n], []byte("\x03COMMIT")) {
+		if bytes.Contains(buffer[:n], []byte("\x03"+mysqlCommits)) {
 			p.mu.Lock()
 			armed, arrives, breaks := p.armed, p.arrives, p.breaks
 			p.armed = false

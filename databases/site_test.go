@@ -208,7 +208,7 @@ func TestCreateEndsWithItsContext(t *testing.T) {
 				hang = func() { p.swallow(true) }
 			} else {
 				direct := postgresWay{driver: driver}.connect(t, server.Start(t, server.Postgres15))
-				p := newLossyProxy(t, direct.dsn, "COMMIT")
+				p := newLossyProxy(t, direct.dsn, "COMMIT\x00") // and not READ COMMITTED
 				s = postgresWay{driver: driver}.connect(t, p.dsn).open(t).(*sqlstore.Store)
 				hang = func() { p.lose(func() { <-t.Context().Done() }) }
 			}

@@ -106,8 +106,8 @@ func (s *Store) inTransaction(ctx context.Context, f func(executor) error) error
 		}
 		return nil
 	}
-	if begin := s.dialect.begin(); begin != "" {
-		return s.inServerTransaction(ctx, begin, f)
+	if begin, commit := s.dialect.transaction(); begin != "" {
+		return s.inServerTransaction(ctx, begin, commit, f)
 	}
 	conn, err := s.db.Connx(ctx)
 	if err != nil {
@@ -136,7 +136,7 @@ func (s *Store) inTransaction(ctx context.Context, f func(executor) error) error
 
 // inServerTransaction does without sql.Tx, whose commit does not end with the
 // context: a server that hangs would hold everybody who waits for the ledger.
-func (s *Store) inServerTransaction(ctx context.Context, begin string, f func(executor) error) error {
+func (s *Store) inServerTransaction(ctx context.Context, begin, commit string, f func(executor) error) error {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
 		return s.certain(ctx, err)
@@ -163,7 +163,7 @@ func (s *Store) inServerTransaction(ctx context.Context, begin string, f func(ex
 		ended = rollbackErr == nil
 		return s.certain(ctx, err)
 	}
-	if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
+	if _, err := conn.ExecContext(ctx, commit); err != nil {
 		return s.uncertain(fmt.Errorf("commit: %w", err))
 	}
 	ended = true
@@ -180,6 +180,15 @@ func (s *Store) certain(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
 		err = fmt.Errorf("%w: %w", ended, err) // whatever else it is, that is why
 	}
+	err = s.marked(err)
+	if held, ok := s.tx.(*heldTx); ok {
+		held.failed.CompareAndSwap(nil, &err)
+	}
+	return err
+}
+
+// marked marks a certain error.
+func (s *Store) marked(err error) error {
 	switch {
 	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrNoLedger):
 		return err

@@ -32,9 +32,10 @@ type Dialect interface {
 	// prepares tells whether statements are prepared and kept. Through a pooler, or
 	// on a cluster, a prepared statement does harm.
 	prepares() bool
-	// begin is the statement that begins a transaction which ends with its context;
-	// empty if there is no server that can hang, so that an [sql.Tx] does.
-	begin() string
+	// transaction are the statements that begin and commit a transaction which ends
+	// with its context; empty if there is no server that can hang, so that an
+	// [sql.Tx] does.
+	transaction() (begin, commit string)
 	// id is how an id is passed to the driver.
 	id(uuid.UUID) any
 	// snapshot is the sort of transaction that reads one consistent state.
@@ -62,10 +63,17 @@ type Dialect interface {
 	// source, r, that has a key.
 	join(columns, source, key string) string
 
+	// begun fails unless the caller's transaction is there, on a database that takes
+	// one back by itself and goes on without.
+	begun(ctx context.Context, tx executor) error
 	// lock is a statement that holds a ledger until the transaction ends, and returns
 	// its distributorColumns, and the statement's parameters.
 	lock(prefix string, ledger uuid.UUID) (text string, args []any)
 
+	// current ends every SELECT of a table in the caller's transaction, so that it
+	// reads what is committed now and not what the transaction has begun with. Empty,
+	// if whoever sees an older state cannot write.
+	current() string
 	// load reads the head and what is asked for in one snapshot; in the caller's
 	// transaction the ledger is locked.
 	load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error)

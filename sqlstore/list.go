@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 )
 
@@ -40,14 +41,22 @@ func (l *listing) first(columns string, branches []*listing, order string, limit
 	l.add(order+" LIMIT ?) AS page", limit)
 }
 
-// list reads the rows of a listing into a slice of structs.
-func (s *Store) list(ctx context.Context, to any, l *listing) error {
+// list reads the rows of a listing of a ledger into a slice of structs. Where the
+// caller's transaction may have begun with an older state, it locks the ledger
+// first, as Load does.
+func (s *Store) list(ctx context.Context, ledger uuid.UUID, to any, l *listing) error {
+	current := s.current()
+	if current != "" {
+		if _, err := s.lock(ctx, ledger); err != nil {
+			return err
+		}
+	}
 	stmt := &statement{}
 	if l.name == "" {
 		stmt.text = sqlx.Rebind(s.dialect.bind(), l.text.String())
 	} else {
 		var err error
-		if stmt, err = s.statement(ctx, l.name, l.size, l.text.String); err != nil {
+		if stmt, err = s.statement(ctx, l.name+current, l.size, l.text.String); err != nil {
 			return err
 		}
 	}

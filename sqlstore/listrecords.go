@@ -11,7 +11,7 @@ import (
 
 // Records implements [store.Store].
 func (s *Store) Records(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
-	records, err := s.listRecords(ctx, s.recordPage(ledger, q))
+	records, err := s.listRecords(ctx, ledger, s.recordPage(ledger, q))
 	if err != nil {
 		return nil, s.certain(ctx, fmt.Errorf("list records of ledger %s: %w", ledger, err))
 	}
@@ -26,7 +26,7 @@ func (s *Store) Latest(ctx context.Context, ledger uuid.UUID, resellers []uuid.U
 		size := lookupSize(len(resellers))
 		part := resellers[:min(size, len(resellers))]
 		resellers = resellers[len(part):]
-		records, err := s.listRecords(ctx, s.latest(ledger, part, size, kinds, until))
+		records, err := s.listRecords(ctx, ledger, s.latest(ledger, part, size, kinds, until))
 		if err != nil {
 			return nil, s.certain(ctx, fmt.Errorf("list the latest records of resellers of ledger %s: %w", ledger, err))
 		}
@@ -35,9 +35,9 @@ func (s *Store) Latest(ctx context.Context, ledger uuid.UUID, resellers []uuid.U
 	return found, nil
 }
 
-func (s *Store) listRecords(ctx context.Context, l *listing) ([]credit.Record, error) {
+func (s *Store) listRecords(ctx context.Context, ledger uuid.UUID, l *listing) ([]credit.Record, error) {
 	var rows []recordRow
-	if err := s.list(ctx, &rows, l); err != nil {
+	if err := s.list(ctx, ledger, &rows, l); err != nil {
 		return nil, err
 	}
 	records := make([]credit.Record, len(rows))
@@ -69,13 +69,13 @@ func (s *Store) recordPage(ledger uuid.UUID, q credit.RecordQuery) *listing {
 			page.add(" AND kind IN "+marks(len(kinds)), values(kinds, kindText)...)
 		}
 		s.addRecordFilters(page, ledger, q)
-		page.add(order+" LIMIT ?", q.Limit)
+		page.add(order+" LIMIT ?"+s.current(), q.Limit)
 		return page
 	}
 	addOfKind := func(to *listing, kind credit.Kind, columns string) {
 		to.add("SELECT "+columns+" FROM "+s.records(index)+" WHERE ledger = ? AND kind = ?", s.dialect.id(ledger), string(kind))
 		s.addRecordFilters(to, ledger, q)
-		to.add(order+" LIMIT ?", q.Limit)
+		to.add(order+" LIMIT ?"+s.current(), q.Limit)
 	}
 	if len(kinds) == 1 {
 		addOfKind(page, kinds[0], columns)
@@ -93,6 +93,7 @@ func (s *Store) recordPage(ledger uuid.UUID, q credit.RecordQuery) *listing {
 	if q.NewestFirst {
 		page.add(" DESC")
 	}
+	page.add(s.current())
 	return page
 }
 
@@ -137,7 +138,7 @@ func recordIndex(q credit.RecordQuery) string {
 // addRecordFilters adds the conditions of all filters but that of the kinds.
 func (s *Store) addRecordFilters(to *listing, ledger uuid.UUID, q credit.RecordQuery) {
 	if q.Key != "" {
-		to.add(" AND sequence = (SELECT sequence FROM "+s.prefix+"keys WHERE ledger = ? AND idempotency_key = ?)", s.dialect.id(ledger), q.Key)
+		to.add(" AND sequence = (SELECT sequence FROM "+s.prefix+"keys WHERE ledger = ? AND idempotency_key = ?"+s.current()+")", s.dialect.id(ledger), q.Key)
 	}
 	to.add(" AND sequence > ?", q.After)
 	if q.Before > 0 {
@@ -172,9 +173,9 @@ func (s *Store) latest(ledger uuid.UUID, resellers []uuid.UUID, size int, kinds 
 	if len(kinds) > 0 {
 		l.add(" AND kind IN "+marks(len(kinds)), values(kinds, kindText)...)
 	}
-	l.add(" ORDER BY sequence DESC LIMIT 1) AS sequence FROM "+s.prefix+"resellers AS v WHERE v.ledger = ?", id)
-	l.add(" AND v.id IN "+marks(size)+") AS newest", filled(values(resellers, s.dialect.id), size)...)
-	l.add(s.dialect.join(columnsText("", recordColumns[1:]), s.records(""), "r.ledger = ? AND r.sequence = newest.sequence"), id)
+	l.add(" ORDER BY sequence DESC LIMIT 1"+s.current()+") AS sequence FROM "+s.prefix+"resellers AS v WHERE v.ledger = ?", id)
+	l.add(" AND v.id IN "+marks(size)+s.current()+") AS newest", filled(values(resellers, s.dialect.id), size)...)
+	l.add(s.dialect.join(columnsText("", recordColumns[1:]), s.records(""), "r.ledger = ? AND r.sequence = newest.sequence")+s.current(), id)
 	return l
 }
 

@@ -15,7 +15,7 @@ func (s *Store) Resellers(ctx context.Context, ledger uuid.UUID, q credit.Resell
 	page, err := s.resellerPage(ledger, q, after)
 	var rows []resellerRow
 	if err == nil {
-		err = s.list(ctx, &rows, page)
+		err = s.list(ctx, ledger, &rows, page)
 	}
 	if err != nil {
 		return nil, s.certain(ctx, fmt.Errorf("list resellers of ledger %s: %w", ledger, err))
@@ -34,7 +34,7 @@ func (s *Store) CountResellers(ctx context.Context, ledger uuid.UUID, q credit.R
 		N int `db:"n"`
 	}
 	if err == nil {
-		err = s.list(ctx, &rows, count)
+		err = s.list(ctx, ledger, &rows, count)
 	}
 	if err != nil {
 		return 0, s.certain(ctx, fmt.Errorf("count resellers of ledger %s: %w", ledger, err))
@@ -107,7 +107,7 @@ func (s *Store) resellerPage(ledger uuid.UUID, q credit.ResellerQuery, after sto
 		if q.ExternalID == "" { // of which there is at most one
 			page.add(order.text(""))
 		}
-		page.add(" LIMIT ?", q.Limit)
+		page.add(" LIMIT ?"+s.current(), q.Limit)
 	case len(q.Statuses) == 1:
 		s.addOfStatus(page, ledger, q.Statuses[0], columnsText("", resellerColumns[1:]), everything, order, rest, q.Limit)
 	default:
@@ -119,7 +119,7 @@ func (s *Store) resellerPage(ledger uuid.UUID, q credit.ResellerQuery, after sto
 		page.add("SELECT " + columnsText("r", resellerColumns[1:]) + " FROM ")
 		page.first("id, "+order.column, branches, order.text(""), q.Limit)
 		page.add(s.dialect.join(columnsText("", resellerColumns[1:]), s.dialect.resellers(s.prefix, "", everything), "r.ledger = ? AND r.id = page.id"), s.dialect.id(ledger))
-		page.add(order.text("page."))
+		page.add(order.text("page.") + s.current())
 	}
 	return page, nil
 }
@@ -127,7 +127,7 @@ func (s *Store) resellerPage(ledger uuid.UUID, q credit.ResellerQuery, after sto
 func (s *Store) addOfStatus(to *listing, ledger uuid.UUID, status credit.Status, columns string, need parts, order resellerOrder, rest *listing, limit int) {
 	to.add("SELECT "+columns+" FROM "+s.dialect.resellers(s.prefix, order.index, need)+" WHERE ledger = ? AND status = ?", s.dialect.id(ledger), string(status))
 	to.add(rest.text.String(), rest.args...)
-	to.add(order.text("")+" LIMIT ?", limit)
+	to.add(order.text("")+" LIMIT ?"+s.current(), limit)
 }
 
 // resellerCount returns the statement that counts all that match.
@@ -147,7 +147,7 @@ func (s *Store) resellerCount(ledger uuid.UUID, q credit.ResellerQuery) (*listin
 	count := new(listing)
 	count.add("SELECT count(*) AS n FROM "+s.dialect.resellers(s.prefix, index, partsOf(q))+" WHERE ledger = ?", s.dialect.id(ledger))
 	count.add(" AND status IN "+marks(len(q.Statuses)), values(q.Statuses, statusText)...)
-	count.add(rest.text.String(), rest.args...)
+	count.add(rest.text.String()+s.current(), rest.args...)
 	return count, nil
 }
 

@@ -29,12 +29,12 @@ func (s *Store) Load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet
 }
 
 // loadParts loads with one statement for each sort of thing, all in one snapshot:
-// that of a transaction of its own, or the caller's with the ledger locked. Locked
-// is what makes a statement read what is committed now in the latter.
-func (s *Store) loadParts(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet, locked string) (credit.Snapshot, error) {
-	if s.tx == nil {
-		locked = ""
-	}
+// that of a transaction of its own, or what is committed while the ledger is
+// locked, in the caller's. A hold begins with the lock, so its snapshot is no older,
+// and needs no locks of rows, nor of gaps between them, where holds of different
+// ledgers would meet.
+func (s *Store) loadParts(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+	locked := s.current()
 	// All statements are prepared before the transaction takes what may be the
 	// pool's only connection.
 	head, err := s.statement(ctx, "read the head"+locked, 1, func() string { return s.headText() + locked })

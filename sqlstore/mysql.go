@@ -76,7 +76,7 @@ func (mysql) join(_, source, key string) string { return " STRAIGHT_JOIN " + sou
 
 func (mysql) prepares() bool { return false }
 
-func (mysql) begin() string { return "START TRANSACTION" }
+func (mysql) transaction() (begin, commit string) { return "START TRANSACTION", mysqlCommit }
 
 // using names the index, because the planner rather reads another one and sorts.
 func (mysql) using(index string) string {
@@ -86,12 +86,16 @@ func (mysql) using(index string) string {
 	return " FORCE INDEX (" + index + ")"
 }
 
+func (mysql) begun(context.Context, executor) error { return nil }
+
 func (d mysql) lock(prefix string, ledger uuid.UUID) (text string, args []any) {
 	return "SELECT " + columnsText("", distributorColumns) + " FROM " + prefix + "ledgers WHERE id = ? FOR UPDATE", []any{d.id(ledger)}
 }
 
+func (mysql) current() string { return " FOR UPDATE" }
+
 func (mysql) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
-	return s.loadParts(ctx, ledger, asked, " FOR UPDATE")
+	return s.loadParts(ctx, ledger, asked)
 }
 
 // append reads nothing. The update of the head is the comparison, and holds the
@@ -122,6 +126,13 @@ const (
 	mysqlGuardBefore = "/*M! IF(@@in_transaction, */ "
 	mysqlGuardAfter  = " /*M! , NULL) */"
 )
+
+// mysqlCommit fails, with number 1402, unless there is a transaction to commit:
+// a plain COMMIT would answer success for what is gone. It is one statement, also
+// for a driver that sends no more than one at a time.
+const mysqlCommit = "/*M! BEGIN NOT ATOMIC IF @@in_transaction THEN */ COMMIT /*M! ;" +
+	" ELSE SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1402, MESSAGE_TEXT = 'the transaction was gone before its commit';" +
+	" END IF; END */"
 
 // mysqlPlan is all that one append sends, made before anything is locked.
 type mysqlPlan struct {
@@ -418,6 +429,7 @@ var mysqlClasses = map[int]class{
 	8002: rolledBack, // TiDB: the same, with FOR UPDATE
 	8022: rolledBack, // TiDB: the commit failed and was taken back
 	8028: rolledBack, // TiDB: the schema changed
+	1402: rolledBack, // mysqlCommit: the transaction was gone
 
 	1205: temporary, // lock wait time-out
 	3572: temporary, // the lock is taken and NOWAIT was asked for

@@ -95,9 +95,15 @@ func (postgres) join(columns, source, key string) string {
 
 func (postgres) prepares() bool { return false }
 
-func (postgres) begin() string { return "START TRANSACTION ISOLATION LEVEL READ COMMITTED" }
+func (postgres) transaction() (begin, commit string) {
+	return "START TRANSACTION ISOLATION LEVEL READ COMMITTED", "COMMIT"
+}
 
 func (postgres) using(string) string { return "" }
+
+func (postgres) current() string { return "" }
+
+func (postgres) begun(context.Context, executor) error { return nil }
 
 // lock waits for its turn first; see pgTurn.
 func (d postgres) lock(prefix string, ledger uuid.UUID) (text string, args []any) {

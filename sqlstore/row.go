@@ -73,7 +73,7 @@ func jsonText[V map[string]string | []string](v V) (any, error) {
 	}
 	text, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("encode %v: %w", v, err)
+		return nil, fmt.Errorf("encode: %w", err)
 	}
 	return string(text), nil
 }

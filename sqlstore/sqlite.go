@@ -76,7 +76,7 @@ func (sqlite) join(_, source, key string) string { return " CROSS JOIN " + sourc
 
 func (sqlite) prepares() bool { return true }
 
-func (sqlite) begin() string { return "" }
+func (sqlite) transaction() (begin, commit string) { return "", "" }
 
 // using names the index, because without statistics, which few databases of
 // SQLite have, the planner thinks that all of a ledger's rows are ten.
@@ -87,14 +87,34 @@ func (sqlite) using(index string) string {
 	return " INDEXED BY " + index
 }
 
+// errSQLiteGone: begun says so.
+var errSQLiteGone = errors.New("SQLite has taken the transaction back, for a statement that failed in it before")
+
+// begun asks for another transaction, which cannot be had within one. SQLite takes
+// a whole transaction back for ON CONFLICT ROLLBACK, an interrupt or a full disk;
+// a savepoint then begins another one, which its release commits.
+func (sqlite) begun(ctx context.Context, tx executor) error {
+	_, err := tx.ExecContext(ctx, "BEGIN")
+	if err == nil {
+		_, err = tx.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		return errors.Join(errSQLiteGone, err)
+	}
+	if code, ok := sqliteCode(err); ok && code == 1 || strings.Contains(err.Error(), "within a transaction") {
+		return nil
+	}
+	return err
+}
+
 // lock writes, so that the transaction has the lock of the writer; nothing else
 // is a lock here.
 func (d sqlite) lock(prefix string, ledger uuid.UUID) (text string, args []any) {
 	return "UPDATE " + prefix + "ledgers SET sequence = sequence WHERE id = ? RETURNING " + columnsText("", distributorColumns), []any{d.id(ledger)}
 }
 
+func (sqlite) current() string { return "" }
+
 func (sqlite) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
-	return s.loadParts(ctx, ledger, asked, "")
+	return s.loadParts(ctx, ledger, asked)
 }
 
 // append moves the head first: the transaction then has the write lock before it

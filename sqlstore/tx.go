@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 
@@ -37,8 +38,8 @@ type Tx interface {
 //
 // What the ledger writes takes effect when the caller commits, and not at all if
 // the caller rolls back. From the first call on, reading the pool or a reseller
-// included, the transaction holds the ledger, and everybody else who writes to it
-// waits until the transaction ends: do it late, and end soon. A transaction that
+// included, and on MySQL a list, the transaction holds the ledger, and everybody
+// else who writes to it waits until the transaction ends: do it late, and end soon. A transaction that
 // only reads cannot hold anything; read with the ledger itself.
 //
 // Inside the transaction use what On returns. The ledger itself would wait for the
@@ -89,17 +90,61 @@ func (s *Store) base() executor {
 // lock holds the ledger for the rest of the caller's transaction, so that what is
 // then read is current and stays so. It returns nil for one that is not there.
 func (s *Store) lock(ctx context.Context, ledger uuid.UUID) (*credit.Distributor, error) {
+	if s.callers() {
+		if err := s.dialect.begun(ctx, s.tx); err != nil {
+			return nil, err
+		}
+	}
 	text, args := s.dialect.lock(s.prefix, ledger)
 	return s.readDistributor(ctx, "lock the ledger", text, args...)
 }
 
-// heldTx is a transaction of the store's own, in which a ledger is held.
-type heldTx struct{ executor }
+// current is the dialect's in a caller's transaction.
+func (s *Store) current() string {
+	if s.callers() {
+		return s.dialect.current()
+	}
+	return ""
+}
 
-func (heldTx) Commit() error   { return nil }
-func (heldTx) Rollback() error { return nil }
+// heldTx is a transaction of the store's own, in which a ledger is held. Once
+// something has failed in it, everything else fails as well: it may be gone, or
+// half of an append be in it.
+type heldTx struct {
+	on     executor
+	failed atomic.Pointer[error]
+}
 
-// Hold implements [store.Holder].
+func (h *heldTx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if err := h.failure(); err != nil {
+		return nil, err
+	}
+	return h.on.ExecContext(ctx, query, args...)
+}
+
+func (h *heldTx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := h.failure(); err != nil {
+		return nil, err
+	}
+	return h.on.QueryContext(ctx, query, args...)
+}
+
+func (h *heldTx) Commit() error   { return nil }
+func (h *heldTx) Rollback() error { return nil }
+
+// failure is the first error in it.
+func (h *heldTx) failure() error {
+	if first := h.failed.Load(); first != nil {
+		return *first
+	}
+	return nil
+}
+
+// Holder implements [store.Holder].
+func (s *Store) Holder() store.Store { return s }
+
+// Hold implements [store.Holder]. If f returns nil although a call of the store
+// that it was given had failed, nothing is written, and Hold returns that error.
 func (s *Store) Hold(ctx context.Context, ledger uuid.UUID, f func(store.Store) error) error {
 	if s.tx != nil {
 		return f(s) // as the caller's transaction does
@@ -107,8 +152,11 @@ func (s *Store) Hold(ctx context.Context, ledger uuid.UUID, f func(store.Store) 
 	var failed error
 	err := s.inTransaction(ctx, func(tx executor) error {
 		inside := *s
-		inside.tx = heldTx{tx}
-		failed = f(&inside)
+		held := &heldTx{on: tx}
+		inside.tx = held
+		if failed = f(&inside); failed == nil {
+			failed = held.failure()
+		}
 		return failed
 	})
 	if failed != nil {
@@ -119,20 +167,31 @@ func (s *Store) Hold(ctx context.Context, ledger uuid.UUID, f func(store.Store) 
 
 // callers tells whether the store works in a transaction of the caller's.
 func (s *Store) callers() bool {
-	_, held := s.tx.(heldTx)
+	_, held := s.tx.(*heldTx)
 	return s.tx != nil && !held
 }
 
-// savepoint runs f in the caller's transaction, which is as before if it fails.
+// savepoint runs f in the transaction, a caller's one of which is as before if it
+// fails.
 func (s *Store) savepoint(ctx context.Context, f func(executor) error) error {
+	if !s.callers() {
+		return f(s.tx) // what fails in a hold takes all of it back
+	}
+	if err := s.dialect.begun(ctx, s.tx); err != nil {
+		return err
+	}
 	if _, err := s.tx.ExecContext(ctx, "SAVEPOINT credit_append"); err != nil {
 		return err
 	}
 	if err := f(s.tx); err != nil {
-		if _, back := s.tx.ExecContext(context.WithoutCancel(ctx), "ROLLBACK TO SAVEPOINT credit_append"); back != nil {
-			return fmt.Errorf("%w: %w", back, err)
+		_, back := s.tx.ExecContext(context.WithoutCancel(ctx), "ROLLBACK TO SAVEPOINT credit_append")
+		switch {
+		case back == nil:
+			return err
+		case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrNoLedger):
+			return fmt.Errorf("go back to the savepoint: %w, after: %v", back, err) //nolint:errorlint // half of the append may be there
 		}
-		return err
+		return fmt.Errorf("%w: %w", back, err)
 	}
 	_, err := s.tx.ExecContext(context.WithoutCancel(ctx), "RELEASE SAVEPOINT credit_append")
 	return err

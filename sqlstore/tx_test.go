@@ -3,8 +3,10 @@ package sqlstore_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,4 +184,107 @@ func TestAWriterThatCannotBeWaitedForIsATemporaryTxError(t *testing.T) {
 	require.NoError(t, tx.Rollback())
 	require.NoError(t, writer.Rollback())
 	requireSound(t, ledger, 2)
+}
+
+// SQLite takes a transaction back by itself for some errors. A caller who goes on
+// all the same, and rolls back in the end, has written nothing.
+func TestNothingIsWrittenInATransactionThatSQLiteHasTakenBack(t *testing.T) {
+	t.Parallel()
+	for _, call := range []string{"Allocate", "Append", "Create"} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			s, db := newStore(t)
+			ledger, nimbus := opening(t, s)
+			_, err := db.ExecContext(t.Context(), "CREATE TABLE orders (id INTEGER PRIMARY KEY ON CONFLICT ROLLBACK)")
+			require.NoError(t, err)
+			tx, err := db.BeginTxx(t.Context(), nil)
+			require.NoError(t, err)
+			_, err = tx.ExecContext(t.Context(), "INSERT INTO orders VALUES (1)")
+			require.NoError(t, err)
+			_, err = tx.ExecContext(t.Context(), "INSERT INTO orders VALUES (1)")
+			require.Error(t, err, "the transaction is gone")
+
+			other := credit.Distributor{ID: uuid.New(), Name: "Other", Currency: "USD"}
+			switch inside := s.WithTx(tx); call {
+			case "Allocate":
+				_, err = ledger.On(inside).Allocate(t.Context(), credit.Allocation{ResellerID: nimbus, Amount: amount(t, "1")})
+			case "Append":
+				expected, batch := batchOn(t, ledger)
+				err = inside.Append(t.Context(), ledger.Distributor().ID, expected, batch)
+			case "Create":
+				_, err = inside.Create(t.Context(), other)
+			}
+			var failed *sqlstore.TxError
+			require.ErrorAs(t, err, &failed)
+			require.ErrorContains(t, err, "taken the transaction back")
+			assert.False(t, store.Retryable(err))
+			_ = tx.Rollback() // there is none
+			requireSound(t, ledger, 2)
+			_, err = s.Load(t.Context(), other.ID, credit.ReadSet{})
+			require.ErrorIs(t, err, store.ErrNoLedger)
+		})
+	}
+}
+
+// stuckTx is a transaction that cannot go back to a savepoint.
+type stuckTx struct{ *sqlx.Tx }
+
+func (tx stuckTx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if strings.HasPrefix(query, "ROLLBACK TO") {
+		return nil, errors.New("stuck")
+	}
+	return tx.Tx.ExecContext(ctx, query, args...)
+}
+
+// That the head moved, or that there is no ledger, means that nothing was written.
+func TestWhatCouldNotBeTakenBackIsNotSaidToBeUnwritten(t *testing.T) {
+	t.Parallel()
+	s, db := newStore(t)
+	ledger, _ := opening(t, s)
+	for name, id := range map[string]uuid.UUID{"the head moved": ledger.Distributor().ID, "no such ledger": uuid.New()} {
+		tx, err := db.BeginTxx(t.Context(), nil)
+		require.NoError(t, err)
+		expected, batch := batchOn(t, ledger)
+		expected.Hash[0]++
+		err = s.WithTx(stuckTx{tx}).Append(t.Context(), id, expected, batch)
+		require.NotErrorIs(t, err, store.ErrMoved)
+		require.NotErrorIs(t, err, store.ErrNoLedger)
+		require.ErrorContains(t, err, name)
+		var failed *sqlstore.TxError
+		require.ErrorAs(t, err, &failed)
+		require.NoError(t, tx.Rollback())
+	}
+	requireSound(t, ledger, 2)
+}
+
+// A hold in which something failed writes nothing, even if its function goes on.
+func TestAHoldInWhichSomethingFailedWritesNothing(t *testing.T) {
+	t.Parallel()
+	s, _ := newStore(t)
+	ledger, _ := opening(t, s)
+	id := ledger.Distributor().ID
+	expected, batch := batchOn(t, ledger)
+	moved := expected
+	moved.Hash[0]++
+	err := s.Hold(t.Context(), id, func(inside store.Store) error {
+		require.NoError(t, inside.Append(t.Context(), id, expected, batch))
+		require.ErrorIs(t, inside.Append(t.Context(), id, moved, batch), store.ErrMoved)
+		_, err := inside.Load(t.Context(), id, credit.ReadSet{})
+		require.ErrorIs(t, err, store.ErrMoved, "nothing else works")
+		return nil
+	})
+	require.ErrorIs(t, err, store.ErrMoved)
+	requireSound(t, ledger, 2)
+	require.NoError(t, s.Append(t.Context(), id, expected, batch), "the ledger is let go")
+}
+
+// batchOn returns a grant on top of the ledger's head.
+func batchOn(t *testing.T, ledger *store.Ledger) (credit.Head, store.Batch) {
+	t.Helper()
+	head, err := ledger.Head(t.Context())
+	require.NoError(t, err)
+	r, err := credit.LoadState(credit.ReadSet{}, credit.Snapshot{Head: head}).
+		Execute(credit.Grant{Amount: amount(t, "1")}, credit.Stamp{Time: head.RecordedAt, RecordID: uuid.New()})
+	require.NoError(t, err)
+	return head, store.Batch{Records: []credit.Record{r.Record}}
 }

@@ -66,8 +66,9 @@ func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts i
 			}
 		case outcomeRejected:
 			l.memory.forget()
-			if len(calls) > 1 {
-				// Whose fault it is shows when each is tried alone.
+			if len(calls) > 1 && !l.joined {
+				// Whose fault it is shows when each is tried alone; but not in a caller's
+				// transaction, which is of no use any more.
 				singly, tries, err := l.commitSingly(ctx, calls)
 				return singly, attempts + tries, err
 			}
@@ -81,19 +82,24 @@ func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts i
 // holds the ledger if others are seen to write: whoever remembers the head is
 // faster than whoever has to load it, each time.
 func (l *Ledger) attempt(ctx context.Context, calls []*call, asked credit.ReadSet, verified bool) (p plan, loaded bool, err error) {
-	if holder, ok := l.store.(Holder); ok && l.memory.rivals > 0 {
-		err = holder.Hold(ctx, l.distributor.ID, func(s Store) error {
+	if l.memory.rivals > 0 && l.holder != nil {
+		decided := false
+		err = l.holder.Hold(ctx, l.distributor.ID, func(s Store) error {
 			found, err := s.Load(ctx, l.distributor.ID, asked)
 			if err != nil {
 				return err
 			}
 			l.memory.rivals--
 			l.memory.learn(found.Head, false, found.Resellers)
-			if p = decide(credit.LoadState(asked, found), calls, l.options.Now()); !p.writes() {
+			p, decided = decide(credit.LoadState(asked, found), calls, l.options.Now()), true
+			if !p.writes() {
 				return nil
 			}
 			return s.Append(ctx, l.distributor.ID, p.expected, p.batch)
 		})
+		if decided && !p.writes() {
+			err = nil // how the hold ended changes nothing
+		}
 		return p, true, err
 	}
 	state, loaded, err := l.state(ctx, asked, verified)

@@ -823,3 +823,38 @@ func TestNobodyLeavesWhileATransactionIsInUse(t *testing.T) {
 		})
 	}
 }
+
+// A certain error leaves a caller's transaction of no use, so no call of the batch
+// is tried in it again, where it might be written all the same.
+func TestABatchThatFailedInACallersTransactionIsNotTriedCallByCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook(t, store.Options{})
+		joined := *b
+		joined.Ledger = b.On(b.store)
+		b.store.appends.Store(0)
+		gathered := make(chan struct{})
+		b.store.append = func(_ context.Context, _ credit.Head, batch store.Batch, next func() error) error {
+			switch b.store.appends.Load() {
+			case 1:
+				<-gathered
+				return next()
+			case 2:
+				require.Len(t, batch.Records, 2)
+				return store.Reject(errFinal)
+			}
+			return next()
+		}
+		first := joined.start(t.Context(), b.allocation("1", "first"))
+		synctest.Wait()
+		second, third := joined.start(t.Context(), b.allocation("2", "second")), joined.start(t.Context(), b.allocation("3", "third"))
+		synctest.Wait()
+		close(gathered)
+		require.NoError(t, first.get().err)
+		require.ErrorIs(t, second.get().err, errFinal)
+		require.ErrorIs(t, third.get().err, errFinal)
+		require.EqualValues(t, 2, b.store.appends.Load())
+		require.Empty(t, append(b.withKey("second"), b.withKey("third")...))
+		b.sound()
+	})
+}

@@ -38,13 +38,20 @@ func (s *holding) Append(ctx context.Context, ledger uuid.UUID, expected credit.
 	return s.Store.Append(ctx, ledger, expected, b)
 }
 
+func (s *holding) Holder() store.Store { return s }
+
 func (s *holding) Hold(ctx context.Context, ledger uuid.UUID, f func(store.Store) error) error {
 	s.holds++
 	inside := &pending{Store: s.Store}
-	if err := f(inside); err != nil || inside.write == nil {
+	if err := f(inside); err != nil {
 		return err
 	}
-	write := func() error { return inside.write(ctx) }
+	write := func() error {
+		if inside.write == nil {
+			return nil
+		}
+		return inside.write(ctx)
+	}
 	if s.end != nil {
 		return s.end(write)
 	}
@@ -139,4 +146,67 @@ func TestTheEndOfAHoldThatIsNotAnswered(t *testing.T) {
 	_, err := l.Grant(t.Context(), credit.Grant{Amount: amt("5")})
 	require.ErrorIs(t, err, errFinal)
 	require.False(t, store.Retryable(err))
+}
+
+// What was refused or replayed is answered, whatever becomes of a hold in which
+// nothing was to be written.
+func TestTheEndOfAHoldForNothingDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	s, l := openHolding(t)
+	grant := credit.Grant{Amount: amt("1"), Key: "k"}
+	s.rivals = 2
+	first, err := l.Grant(t.Context(), grant)
+	require.NoError(t, err)
+	held := s.holds
+	s.end = func(write func() error) error { return errors.Join(write(), errLost) }
+	_, err = l.Withdraw(t.Context(), credit.Withdrawal{Amount: amt("1000")})
+	require.ErrorIs(t, err, credit.ErrInsufficientPool)
+	again, err := l.Grant(t.Context(), grant)
+	require.NoError(t, err)
+	assert.True(t, again.Replayed)
+	assert.Equal(t, first.Record, again.Record)
+	assert.Equal(t, held+2, s.holds)
+}
+
+// auditing is a store that embeds one that can be held, and sees what is written.
+type auditing struct {
+	*holding
+	appends int
+}
+
+func (s *auditing) Append(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+	s.appends++
+	return s.holding.Append(ctx, ledger, expected, b)
+}
+
+// uncomparable is a store that cannot be compared, and says that it never waits.
+type uncomparable struct {
+	*holding
+	_ []int
+}
+
+func (s uncomparable) Holder() store.Store    { return s }
+func (s uncomparable) Immediate() store.Store { return s }
+
+func TestAStoreThatEmbedsAHolderIsNotHeldPastItsOwnAppend(t *testing.T) {
+	t.Parallel()
+	inner := &holding{Store: memstore.New()}
+	s := &auditing{holding: inner}
+	l, err := store.Open(t.Context(), s, acme, store.Options{})
+	require.NoError(t, err)
+	inner.rivals = 3
+	for range 5 {
+		_, err := l.Grant(t.Context(), credit.Grant{Amount: amt("1")})
+		require.NoError(t, err)
+	}
+	assert.Zero(t, inner.holds)
+	assert.Equal(t, inner.appends, s.appends, "nothing is written past it")
+
+	inner = &holding{Store: memstore.New()}
+	l, err = store.Open(t.Context(), uncomparable{holding: inner}, acme, store.Options{})
+	require.NoError(t, err)
+	inner.rivals = 3
+	_, err = l.Grant(t.Context(), credit.Grant{Amount: amt("1")})
+	require.NoError(t, err)
+	assert.Zero(t, inner.holds, "whether it embeds another one cannot be told")
 }

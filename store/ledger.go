@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/google/uuid"
 	"github.com/sethvargo/go-retry"
@@ -35,6 +36,8 @@ type Ledger struct {
 	joined bool
 	// immediate: nobody needs to leave while the store is in use.
 	immediate bool
+	// holder is the store, if it can be held.
+	holder Holder
 }
 
 var _ credit.Ledger = (*Ledger)(nil)
@@ -72,8 +75,20 @@ func (l *Ledger) On(s Store) *Ledger {
 
 // newLedger returns an engine that remembers in m; nil is nothing.
 func newLedger(s Store, d credit.Distributor, o Options, m *Memory) *Ledger {
-	i, ok := s.(Immediate)
-	return &Ledger{distributor: d, store: s, options: o, token: make(chan struct{}, 1), memory: memory{of: m}, immediate: ok && i.Immediate() == s}
+	l := &Ledger{distributor: d, store: s, options: o, token: make(chan struct{}, 1), memory: memory{of: m}}
+	if i, ok := s.(Immediate); ok {
+		l.immediate = same(i.Immediate(), s)
+	}
+	if h, ok := s.(Holder); ok && same(h.Holder(), s) {
+		l.holder = h
+	}
+	return l
+}
+
+// same tells whether two stores are one. Of values that cannot be compared that is
+// not known, so they are not.
+func same(a, b Store) bool {
+	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }
 
 // Distributor implements credit.Ledger.

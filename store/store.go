@@ -88,6 +88,11 @@ type Immediate interface {
 // holds the ledger for both, so that no process keeps another one from writing. A
 // store that serves only one process needs none.
 type Holder interface {
+	Store
+	// Holder returns the store itself. A store that embeds another one inherits the
+	// method but does not equal what it returns, and is not held: Hold would go past
+	// whatever it does.
+	Holder() Store
 	// Hold runs f with a store whose first Load waits until nobody else writes to
 	// the ledger, and keeps it so until Hold returns. What f appends is written
 	// when Hold returns nil. An error of f is returned as it is, and nothing is

@@ -1,8 +1,10 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -15,22 +17,32 @@ func (h Harness) held(t *testing.T) (store.Store, store.Holder, *book) {
 	t.Helper()
 	s, b := h.started(t)
 	holder, ok := s.(store.Holder)
-	if !ok {
+	if !ok || holder.Holder() != s {
 		t.Skip("capability not offered: the store is no store.Holder, so what Hold does was NOT checked")
 	}
 	return s, holder, b
 }
 
+// holdPatience is how long somebody waits in vain for a ledger that is held.
+const holdPatience = 50 * time.Millisecond
+
 var holdClauses = []clause{
 	{"what is appended is written when it returns", func(h Harness, t *testing.T) {
 		s, holder, b := h.held(t)
+		second := h.second(t, s)
 		for range 3 {
 			expected, batch := b.head, b.draft(credit.Grant{Amount: units(1)}, credit.NewReseller{ExternalID: random(b.rng).String(), Name: "N"})
 			require.NoError(t, holder.Hold(t.Context(), b.distributor.ID, func(inside store.Store) error {
 				found, err := inside.Load(t.Context(), b.distributor.ID, credit.ReadSet{Keys: []string{"start"}})
 				require.NoError(t, err)
 				require.Equal(t, expected, found.Head)
-				return inside.Append(t.Context(), b.distributor.ID, expected, copyOf(batch))
+				require.NoError(t, inside.Append(t.Context(), b.distributor.ID, expected, copyOf(batch)))
+				ctx, cancel := context.WithTimeout(t.Context(), holdPatience)
+				defer cancel()
+				if found, err := second.Load(ctx, b.distributor.ID, credit.ReadSet{}); err == nil { // others may have to wait
+					require.Equal(t, expected, found.Head, "it is not written before")
+				}
+				return nil
 			}))
 			b.enter(batch)
 			b.requireStored(t, s, "what was appended while the ledger was held")
@@ -63,6 +75,9 @@ var holdClauses = []clause{
 		require.NoError(t, holder.Hold(t.Context(), b.distributor.ID, func(inside store.Store) error {
 			_, err := inside.Load(t.Context(), b.distributor.ID, credit.ReadSet{})
 			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), holdPatience)
+			defer cancel()
+			require.Error(t, second.Append(ctx, b.distributor.ID, expected, copyOf(other)), "somebody else wrote")
 			go func() {
 				var err error
 				for again := true; again; again = store.Retryable(err) {

@@ -15,10 +15,11 @@ import (
 )
 
 // Sweep runs every kind of command, a bulk call and a replay, each once for every
-// fault at every statement that it takes, with an engine that remembers the ledger
-// and with one that does not. Whatever the answer, nothing may be half done, the
-// same command with the same key must succeed afterwards and be in the log once,
-// and the ledger must pass its check.
+// fault at every statement that it takes, with an engine that remembers the
+// ledger, with one that does not, and, if the store is a [store.Holder], with one
+// that holds it because others write. Whatever the answer, nothing may be half
+// done, the same command with the same key must succeed afterwards and be in the
+// log once, and the ledger must pass its check.
 //
 // Open returns two stores on the same tables: one whose statements get the faults
 // that the chooser chooses, and one that is left alone. Sweep returns how many
@@ -27,16 +28,22 @@ func Sweep(t *testing.T, open func(t testing.TB, choose Chooser) (faulty, sound 
 	t.Helper()
 	s := &sweep{}
 	s.faulty, s.sound = open(t, s.choose)
+	ways := []way{remembered, forgotten}
+	if holder, ok := s.faulty.(store.Holder); ok && holder.Holder() == s.faulty {
+		s.holds = &counter{Store: holder, holder: holder}
+		s.faulty = s.holds
+		ways = append(ways, held)
+	}
 	for _, c := range cases() {
-		for _, warm := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s, remembered %t", c.name, warm), func(t *testing.T) {
-				statements := s.visit(t, c, warm, 0, None)
+		for _, w := range ways {
+			t.Run(fmt.Sprintf("%s, %s", c.name, w), func(t *testing.T) {
+				statements := s.visit(t, c, w, 0, None)
 				if statements == 0 {
 					t.Fatal("it takes no statement, so no fault can be made")
 				}
 				for number := 1; number <= statements; number++ {
 					for _, fault := range Faults() {
-						s.visit(t, c, warm, number, fault)
+						s.visit(t, c, w, number, fault)
 						s.made++
 					}
 				}
@@ -46,8 +53,32 @@ func Sweep(t *testing.T, open func(t testing.TB, choose Chooser) (faulty, sound 
 	return s.made
 }
 
+// way is how the engine comes to what it decides on.
+type way string
+
+const (
+	remembered way = "remembered"
+	forgotten  way = "not remembered"
+	held       way = "held"
+)
+
+// counter counts how often a store is held.
+type counter struct {
+	store.Store
+	holder store.Holder
+	holds  int
+}
+
+func (c *counter) Holder() store.Store { return c }
+
+func (c *counter) Hold(ctx context.Context, ledger uuid.UUID, f func(store.Store) error) error {
+	c.holds++
+	return c.holder.Hold(ctx, ledger, f)
+}
+
 type sweep struct {
 	faulty, sound store.Store
+	holds         *counter // nil if it cannot be held
 	made          int
 
 	armed atomic.Bool
@@ -66,7 +97,7 @@ func (s *sweep) choose(context.Context, Statement) Fault {
 
 // visit runs the case in a ledger of its own with one fault, and returns how many
 // statements it took.
-func (s *sweep) visit(t *testing.T, c sweepCase, warm bool, number int, fault Fault) int {
+func (s *sweep) visit(t *testing.T, c sweepCase, w way, number int, fault Fault) int {
 	t.Helper()
 	ctx := t.Context()
 	where := fmt.Sprintf("statement %d %s", number, fault)
@@ -86,14 +117,24 @@ func (s *sweep) visit(t *testing.T, c sweepCase, warm bool, number int, fault Fa
 		_, err := sound.Bulk(ctx, commands, credit.BulkOptions{AllOrNothing: true})
 		check(err, "the first time")
 	}
-	before, err := sound.Head(ctx)
-	check(err, "read the head")
 	faulty, err := store.Open(ctx, s.faulty, d, store.Options{Memory: memory})
 	check(err, "open the ledger through the faulty driver")
-	if warm {
-		_, err := faulty.RecordUsage(ctx, credit.Usage{ResellerID: reseller, Amount: decimal.New(1, 0)})
-		check(err, "let it remember the ledger")
-		before.Sequence++
+	var earlier []*store.Ledger
+	switch w {
+	case remembered:
+		earlier = []*store.Ledger{faulty}
+	case held:
+		earlier = []*store.Ledger{faulty, sound, faulty} // which then finds that somebody wrote
+	}
+	for _, l := range earlier {
+		_, err := l.RecordUsage(ctx, credit.Usage{ResellerID: reseller, Amount: decimal.New(1, 0)})
+		check(err, "write beforehand")
+	}
+	before, err := sound.Head(ctx)
+	check(err, "read the head")
+	holds := 0
+	if s.holds != nil {
+		holds = s.holds.holds
 	}
 
 	s.at, s.fault = int64(number), fault
@@ -102,6 +143,9 @@ func (s *sweep) visit(t *testing.T, c sweepCase, warm bool, number int, fault Fa
 	outcomes, err := faulty.Bulk(ctx, commands, credit.BulkOptions{AllOrNothing: true})
 	s.armed.Store(false)
 	statements := int(s.seen.Load())
+	if s.holds != nil && (s.holds.holds > holds) != (w == held) && fault == None {
+		t.Fatalf("%s: the ledger was held %d times", w, s.holds.holds-holds)
+	}
 
 	after, headErr := sound.Head(ctx)
 	check(headErr, "read the head")
