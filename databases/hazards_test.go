@@ -289,8 +289,8 @@ func TestAHoldInWhichSomethingFailedWritesNothing(t *testing.T) {
 			s, _ := newSite(t, name).store(t)
 			b, resellers := newDraftBook(t, s, 1)
 			head, batch := b.draft(t, usage(resellers[0], "k"))
-			next, wrong := b.draft(t, usage(resellers[0], ""))
-			wrong.Records[0].ID = batch.Records[0].ID // it is there
+			next, wrong := b.draft(t, credit.NewReseller{Name: "New", ExternalID: "new"})
+			wrong.Added[0].ExternalID = resellers[0].ExternalID // which is taken
 			var failure error
 			err := s.Hold(t.Context(), b.ID, func(inside store.Store) error {
 				require.NoError(t, inside.Append(t.Context(), b.ID, head, batch))
