@@ -276,7 +276,7 @@ func TestMySQLFailedAppendInTheCallersTransaction(t *testing.T) {
 	}{
 		{"a key that is taken", func(batch *store.Batch) { batch.Records[1].Key = "taken" }, store.ErrMoved},
 		{"a reseller that is missing", func(batch *store.Batch) { batch.Changed[1].ID = uuid.New() }, nil},
-		{"a record that is there", func(batch *store.Batch) { batch.Records[1].ID = batch.Records[0].ID }, nil},
+		{"an external id that is taken", func(batch *store.Batch) { batch.Added[0].ExternalID = resellers[0].ExternalID }, nil},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
 			head := b.state.Head()
