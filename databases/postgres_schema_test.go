@@ -301,7 +301,6 @@ func TestPostgresKeepsRecords(t *testing.T) {
 	for _, statement := range []string{
 		"UPDATE %sledgers SET allocated = granted + 1", "UPDATE %sledgers SET sequence = -1", "UPDATE %sledgers SET hash = ''", "UPDATE %sledgers SET currency = 'usd'",
 		"UPDATE %sbalances SET allocated = -1", "UPDATE %sbalances SET used = 1000000000000000000", "UPDATE %sbalances SET status = 'gone'", "UPDATE %sresellers SET status = 'gone'", "UPDATE %sresellers SET external_id = 'same'",
-		"INSERT INTO %srecords SELECT (jsonb_populate_record(r, '{\"sequence\": 9}')).* FROM %[1]srecords AS r LIMIT 1",
 	} {
 		_, err := p.db.ExecContext(t.Context(), fmt.Sprintf(statement, prefix))
 		require.Error(t, err, statement)
