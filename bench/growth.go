@@ -87,27 +87,33 @@ func underSnapshot(t target, hold time.Duration) comparison {
 				return nil, nil, err
 			}
 			one, busy := byCallers(1, 1, b.allocate), byCallers(64, 1, b.allocate)
-			return func(ctx context.Context, length time.Duration) (got sample, err error) {
-				end, err := s.snapshot(ctx, readers, b)
-				if err != nil {
-					return got, err
-				}
-				closed := sync.OnceValue(end)
-				defer func() { _ = closed() }() // the second time does nothing
-				if _, err := busy(ctx, hold); err != nil {
-					return got, err
-				}
-				if got, err = one(ctx, length); err != nil {
-					return got, err
-				}
-				if err := closed(); err != nil {
-					return got, err
-				}
-				// What the snapshot held back is cleared away before the other side begins.
-				_, err = busy(ctx, length)
-				return got, err
-			}, one, nil
+			return s.held(readers, b, hold, busy, one), one, nil
 		}}
+}
+
+// held is a side that is measured after a snapshot has been open for some time, in
+// which others were busy.
+func (s *scope) held(readers *sqlx.DB, b *book, hold time.Duration, busy, one side) side {
+	return func(ctx context.Context, length time.Duration) (got sample, err error) {
+		end, err := s.snapshot(ctx, readers, b)
+		if err != nil {
+			return got, err
+		}
+		closed := sync.OnceValue(end)
+		defer func() { _ = closed() }() // the second time does nothing
+		if _, err := busy(ctx, hold); err != nil {
+			return got, err
+		}
+		if got, err = one(ctx, length); err != nil {
+			return got, err
+		}
+		if err := closed(); err != nil {
+			return got, err
+		}
+		// What the snapshot held back is cleared away before the other side begins.
+		_, err = busy(ctx, length)
+		return got, err
+	}
 }
 
 // snapshot opens one that has read the ledger, and returns what ends it.

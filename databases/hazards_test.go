@@ -233,7 +233,7 @@ func TestMySQLServerTurnsReadOnlyInTheMiddleOfAnAppend(t *testing.T) {
 	srv := server.Private(t, server.MariaDB)
 	for _, after := range []string{"START TRANSACTION", "UPDATE credit_ledgers", "INSERT INTO credit_records"} {
 		t.Run("after "+after, func(t *testing.T) {
-			h := &hooks{}
+			h := &hooks{rewrite: asMySQL}
 			s := newMySQL(t, openHooked(t, srv.DSN(), h))
 			b, resellers := newDraftBook(t, s, 1)
 			head := b.state.Head()

@@ -19,6 +19,8 @@ type hooks struct {
 	driver.Connector
 	// after runs after every statement that succeeded, on its connection.
 	after func(c driver.Conn, text string, args []driver.NamedValue)
+	// rewrite changes a statement before it is sent; nil leaves it alone.
+	rewrite func(text string) string
 	// begin takes the place of the driver's own; nil leaves it alone.
 	begin func() (driver.Tx, error)
 }
@@ -56,13 +58,27 @@ func (c *hookedConn) ran(err error, text string, args []driver.NamedValue) {
 	}
 }
 
+func (c *hookedConn) rewritten(text string) string {
+	if c.hooks.rewrite == nil {
+		return text
+	}
+	return c.hooks.rewrite(text)
+}
+
+// asMySQL makes MariaDB say that it is MySQL, which takes each statement by itself.
+func asMySQL(text string) string {
+	return strings.Replace(text, "SELECT VERSION()", "SELECT '8.0.40'", 1)
+}
+
 func (c *hookedConn) ExecContext(ctx context.Context, text string, args []driver.NamedValue) (driver.Result, error) {
+	text = c.rewritten(text)
 	r, err := c.Conn.(driver.ExecerContext).ExecContext(ctx, text, args)
 	c.ran(err, text, args)
 	return r, err
 }
 
 func (c *hookedConn) QueryContext(ctx context.Context, text string, args []driver.NamedValue) (driver.Rows, error) {
+	text = c.rewritten(text)
 	r, err := c.Conn.(driver.QueryerContext).QueryContext(ctx, text, args)
 	c.ran(err, text, args)
 	return r, err
@@ -89,8 +105,12 @@ func rawExec(c driver.Conn, text string) error {
 	return err
 }
 
-// mysqlCommits is how the statement begins that commits.
-const mysqlCommits = "/*M! BEGIN NOT ATOMIC"
+// mysqlCommits is how the statement begins that commits, and mysqlBlock the one
+// that does all the rest.
+const (
+	mysqlCommits = "/*M! BEGIN NOT ATOMIC"
+	mysqlBlock   = "BEGIN NOT ATOMIC"
+)
 
 // recorded is what was sent.
 type recorded struct {
@@ -127,6 +147,7 @@ func (r *recorder) take() []recorded {
 type failing struct {
 	driver.Connector
 	at    string // how the statement begins
+	hooks hooks
 	err   error
 	armed atomic.Bool
 }
@@ -147,7 +168,7 @@ func (f *failing) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &failingConn{hookedConn{c, &hooks{}}, f}, nil
+	return &failingConn{hookedConn{c, &f.hooks}, f}, nil
 }
 
 type failingConn struct {

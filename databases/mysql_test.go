@@ -37,29 +37,38 @@ func TestMySQLConformance(t *testing.T) {
 			t.Run(name+" "+level, func(t *testing.T) {
 				t.Parallel()
 				dsn := server.Start(t, name)
-				open := func() *sqlx.DB { return openMySQL(t, dsn, isolation(level)) }
-				db, second := open(), open()
-				var stores atomic.Int64
-				var prefixes sync.Map // of each store
-				storetest.Run(t, storetest.Harness{
-					Sequences: 60,
-					Histories: 6,
-					Open: func(t testing.TB) store.Store {
-						prefix := fmt.Sprintf("s%d_", stores.Add(1))
-						s := newMySQL(t, db, sqlstore.WithPrefix(prefix))
-						prefixes.Store(s, prefix)
-						return s
-					},
-					Reopen: func(t testing.TB, s store.Store) store.Store {
-						prefix, _ := prefixes.Load(s)
-						again, err := sqlstore.New(second, sqlstore.MySQL, sqlstore.WithPrefix(prefix.(string)))
-						require.NoError(t, err)
-						return again
-					},
-				})
+				conformsMySQL(t, func() *sqlx.DB { return openMySQL(t, dsn, isolation(level)) })
 			})
 		}
 	}
+	t.Run("each statement by itself", func(t *testing.T) {
+		t.Parallel()
+		dsn := server.Start(t, server.MariaDB)
+		conformsMySQL(t, func() *sqlx.DB { return openHooked(t, dsn, &hooks{rewrite: asMySQL}) })
+	})
+}
+
+func conformsMySQL(t *testing.T, open func() *sqlx.DB) {
+	t.Helper()
+	db, second := open(), open()
+	var stores atomic.Int64
+	var prefixes sync.Map // of each store
+	storetest.Run(t, storetest.Harness{
+		Sequences: 60,
+		Histories: 6,
+		Open: func(t testing.TB) store.Store {
+			prefix := fmt.Sprintf("s%d_", stores.Add(1))
+			s := newMySQL(t, db, sqlstore.WithPrefix(prefix))
+			prefixes.Store(s, prefix)
+			return s
+		},
+		Reopen: func(t testing.TB, s store.Store) store.Store {
+			prefix, _ := prefixes.Load(s)
+			again, err := sqlstore.New(second, sqlstore.MySQL, sqlstore.WithPrefix(prefix.(string)))
+			require.NoError(t, err)
+			return again
+		},
+	})
 }
 
 // change returns a DSN that was changed.

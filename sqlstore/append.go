@@ -136,6 +136,7 @@ func (s *Store) inTransaction(ctx context.Context, f func(executor) error) error
 
 // inServerTransaction does without sql.Tx, whose commit does not end with the
 // context: a server that hangs would hold everybody who waits for the ledger.
+// Without a begin, f begins.
 func (s *Store) inServerTransaction(ctx context.Context, begin, commit string, f func(executor) error) error {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
@@ -149,7 +150,10 @@ func (s *Store) inServerTransaction(ctx context.Context, begin, commit string, f
 		}
 		_ = conn.Close() // it has ended
 	}()
-	if _, err = conn.ExecContext(ctx, begin); err == nil {
+	if begin != "" {
+		_, err = conn.ExecContext(ctx, begin)
+	}
+	if err == nil {
 		err = f(conn)
 	}
 	if err == nil {

@@ -24,8 +24,9 @@ type Dialect interface {
 	schema(table string) (database.Store, error)
 	migrationLock() (lock.SessionLocker, error)
 
-	// check refuses a pool that does not have what the store needs.
-	check(ctx context.Context, db *sqlx.DB) error
+	// check refuses a pool that does not have what the store needs, and returns the
+	// dialect as the server behind it speaks it.
+	check(ctx context.Context, db *sqlx.DB) (Dialect, error)
 
 	// bind is how parameters are written, in the terms of sqlx: sqlx.QUESTION …
 	bind() int

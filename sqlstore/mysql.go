@@ -38,7 +38,9 @@ import (
 // innodb_flush_log_at_trx_commit=1, its default, it survives a power failure.
 var MySQL Dialect = mysql{}
 
-type mysql struct{}
+// blocks: the server takes several statements, with conditions between them, in
+// one text, as MariaDB does.
+type mysql struct{ blocks bool }
 
 func (mysql) folder() string      { return "mysql" }
 func (mysql) bind() int           { return sqlx.QUESTION }
@@ -108,12 +110,18 @@ func (d mysql) append(ctx context.Context, s *Store, ledger uuid.UUID, expected 
 	if err != nil {
 		return s.certain(ctx, fmt.Errorf("append to ledger %s: %w", ledger, err))
 	}
-	return s.inTransaction(ctx, func(tx executor) error {
+	run := func(tx executor) error {
 		if err := p.run(ctx, tx); err != nil {
 			return fmt.Errorf("append to ledger %s: %w", ledger, err)
 		}
 		return nil
-	})
+	}
+	if d.blocks && s.tx == nil {
+		begin, commit := d.transaction()
+		p.begin = begin + "; "
+		return s.inServerTransaction(ctx, "", commit, run)
+	}
+	return s.inTransaction(ctx, run)
 }
 
 // mysqlGuard makes a statement without effect, or fail, unless it runs in a
@@ -134,25 +142,27 @@ const mysqlCommit = "/*M! BEGIN NOT ATOMIC IF @@in_transaction THEN */ COMMIT /*
 	" ELSE SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1402, MESSAGE_TEXT = 'the transaction was gone before its commit';" +
 	" END IF; END */"
 
-// mysqlPlan is all that one append sends, made before anything is locked.
+// mysqlPlan is all that one append sends, made before anything is locked. The
+// first of the writes moves the head.
 type mysqlPlan struct {
 	prefix        string
+	blocks        bool
+	begin         string // what the first block begins with
 	ledger        any
 	before, after mysqlHead
 	keys          []any
-	head          mysqlWrite
 	writes        []mysqlWrite
 }
 
 func (d mysql) plan(prefix string, ledger uuid.UUID, expected credit.Head, b store.Batch) (mysqlPlan, error) {
 	head, id := b.Head(), d.id(ledger)
-	p := mysqlPlan{prefix: prefix, ledger: id, before: mysqlHeadOf(expected), after: mysqlHeadOf(head)}
+	p := mysqlPlan{prefix: prefix, blocks: d.blocks, ledger: id, before: mysqlHeadOf(expected), after: mysqlHeadOf(head)}
 	var m millionths
-	p.head = mysqlWrite{what: "move the head", rows: 1,
+	p.add(mysqlWrite{what: "move the head", rows: 1,
 		text: "UPDATE " + prefix + "ledgers SET sequence = ?, hash = ?, recorded_at = ?, granted = ?, allocated = ?" +
 			" WHERE id = ? AND sequence = ? AND hash = ?" + mysqlGuard,
 		args: []any{head.Sequence, head.Hash[:], micros(head.RecordedAt), m.of(head.Pool.Granted), m.of(head.Pool.Allocated),
-			id, expected.Sequence, expected.Hash[:]}}
+			id, expected.Sequence, expected.Hash[:]}})
 	if m.err != nil {
 		return p, m.err
 	}
@@ -161,34 +171,31 @@ func (d mysql) plan(prefix string, ledger uuid.UUID, expected credit.Head, b sto
 			p.keys = append(p.keys, key)
 		}
 	}
+	// Parents before children, for the foreign keys.
+	if err := p.insert("add resellers", "resellers", writtenColumns, len(b.Added), func(args []any, i int) ([]any, error) {
+		return appendReseller(args, d, id, &b.Added[i])
+	}); err != nil {
+		return p, err
+	}
+	moved, updated := changes(b)
+	if err := p.change("change resellers", resellerColumns[fixedColumns:profileColumns], head.Sequence, moved, func(r *credit.Reseller) ([]any, error) {
+		return appendFigures(nil, r)
+	}); err != nil {
+		return p, err
+	}
+	if err := p.change("update resellers", writtenColumns[fixedColumns:], head.Sequence, updated, func(r *credit.Reseller) ([]any, error) {
+		values, err := appendReseller(nil, d, nil, r)
+		return values[min(fixedColumns, len(values)):], err
+	}); err != nil {
+		return p, err
+	}
 	columns, records, err := d.records(id, b.Records)
 	if err != nil {
 		return p, err
 	}
-	moved, updated := changes(b)
-	// Parents before children, for the foreign keys.
-	for _, r := range []mysqlRows{
-		{"add resellers", len(b.Added),
-			func(args []any, i int) ([]any, error) { return appendReseller(args, d, id, &b.Added[i]) },
-			func(n int) string { return mysqlInsert(prefix+"resellers", writtenColumns, n) }, nil},
-		{"change resellers", len(moved),
-			func(args []any, i int) ([]any, error) {
-				args, err := appendFigures(args, &moved[i])
-				return append(args, head.Sequence, d.id(moved[i].ID)), err
-			},
-			func(n int) string { return mysqlChange(prefix, mysqlMoved, n) }, id},
-		{"update resellers", len(updated),
-			func(args []any, i int) ([]any, error) { return d.appendChange(args, &updated[i], head.Sequence) },
-			func(n int) string { return mysqlChange(prefix, mysqlChanged, n) }, id},
-		{"insert records", len(b.Records),
-			func(args []any, i int) ([]any, error) { return append(args, records[i]...), nil },
-			func(n int) string { return mysqlInsert(prefix+"records", columns, n) }, nil},
-	} {
-		if p.writes, err = r.cut(p.writes); err != nil {
-			return p, fmt.Errorf("%s: %w", r.what, err)
-		}
-	}
-	return p, nil
+	return p, p.insert("insert records", "records", columns, len(records), func(args []any, i int) ([]any, error) {
+		return append(args, records[i]...), nil
+	})
 }
 
 // mysqlOptional are the columns that a record may leave empty, and the table then
@@ -223,54 +230,81 @@ func (d mysql) records(ledger any, of []credit.Record) (columns []string, record
 	return columns, records, nil
 }
 
-// appendChange appends the values of mysqlChanged, and then the id.
-func (d mysql) appendChange(args []any, r *credit.Reseller, sequence int64) ([]any, error) {
-	values, err := appendReseller(nil, d, nil, r)
-	if err != nil {
-		return nil, err
+func (p *mysqlPlan) run(ctx context.Context, tx executor) error {
+	if p.blocks {
+		return p.runBlocks(ctx, tx)
 	}
-	return append(append(args, values[fixedColumns:]...), sequence, values[1]), nil
-}
-
-func (p mysqlPlan) run(ctx context.Context, tx executor) error {
-	moved, err := affected(tx.ExecContext(ctx, p.head.text, p.head.args...))
-	if err != nil {
-		return fmt.Errorf("%s: %w", p.head.what, err)
-	}
-	if moved == 0 {
-		switch head, err := p.current(ctx, tx); {
-		case err != nil:
-			return err
-		case head == p.before:
-			return errMySQLGone
-		}
-		return store.ErrMoved
-	}
-	for _, w := range p.writes {
+	for i, w := range p.writes {
 		changed, err := affected(tx.ExecContext(ctx, w.text, w.args...))
-		switch {
-		case mysqlIs(err, mysqlDuplicate):
-			if taken, lookErr := p.taken(ctx, tx); lookErr != nil {
-				err = errors.Join(lookErr, err)
-			} else if taken {
-				err = fmt.Errorf("%w: %w", store.ErrMoved, err)
-			}
-		case err == nil && changed != w.rows:
-			err = fmt.Errorf("%d rows changed instead of %d", changed, w.rows)
-			if head, headErr := p.current(ctx, tx); headErr != nil || head != p.after {
-				err = errors.Join(errMySQLGone, headErr, err)
-			}
+		if err == nil && changed != w.rows {
+			err = fmt.Errorf("%w: %d instead of %d", mysqlMiscounts[min(i, 1)].err, changed, w.rows)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", w.what, err)
+			return p.failed(ctx, tx, fmt.Errorf("%s: %w", w.what, err))
 		}
 	}
 	return nil
 }
 
+// runBlocks sends as many statements as fit in one text, which ends at the first
+// that fails, or that does not change the rows that it must.
+//
+// A round trip takes longer than the server needs for a record, and everybody
+// else waits for the ledger meanwhile.
+func (p *mysqlPlan) runBlocks(ctx context.Context, tx executor) error {
+	begin := p.begin
+	for next := 0; next < len(p.writes); begin = "" {
+		var text strings.Builder
+		var args []any
+		text.WriteString("BEGIN NOT ATOMIC " + begin)
+		for size := 0; next < len(p.writes) && (size == 0 || size+p.writes[next].size <= mysqlMaxText); next++ {
+			w := p.writes[next]
+			size += w.size
+			args = append(args, w.args...)
+			fmt.Fprintf(&text, "%s; IF ROW_COUNT() <> %d THEN SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = %d, MESSAGE_TEXT = '%s'; END IF; ",
+				w.text, w.rows, mysqlMiscounts[min(next, 1)].number, w.what)
+		}
+		text.WriteString("END")
+		if _, err := tx.ExecContext(ctx, text.String(), args...); err != nil {
+			for _, miscount := range mysqlMiscounts {
+				if mysqlIs(err, miscount.number) {
+					err = fmt.Errorf("%w: %w", miscount.err, err)
+				}
+			}
+			return p.failed(ctx, tx, err)
+		}
+	}
+	return nil
+}
+
+// failed finds out what the error of a write means.
+func (p *mysqlPlan) failed(ctx context.Context, tx executor, err error) error {
+	switch {
+	case mysqlIs(err, mysqlDuplicate):
+		if taken, lookErr := p.taken(ctx, tx); lookErr != nil {
+			return errors.Join(lookErr, err)
+		} else if taken {
+			return fmt.Errorf("%w: %w", store.ErrMoved, err)
+		}
+	case errors.Is(err, errMySQLHead):
+		switch head, headErr := p.current(ctx, tx); {
+		case headErr != nil:
+			return errors.Join(headErr, err)
+		case head == p.before:
+			return errors.Join(errMySQLGone, err)
+		}
+		return store.ErrMoved
+	case errors.Is(err, errMySQLRows):
+		if head, headErr := p.current(ctx, tx); headErr != nil || head != p.after {
+			return errors.Join(errMySQLGone, headErr, err)
+		}
+	}
+	return err
+}
+
 // current reads the sequence and the hash of the head. It locks, in order to see
 // what is committed.
-func (p mysqlPlan) current(ctx context.Context, tx executor) (head mysqlHead, err error) {
+func (p *mysqlPlan) current(ctx context.Context, tx executor) (head mysqlHead, err error) {
 	rows, err := tx.QueryContext(ctx, "SELECT sequence, hash FROM "+p.prefix+"ledgers WHERE id = ? FOR UPDATE", p.ledger)
 	if err != nil {
 		return head, fmt.Errorf("read the head: %w", err)
@@ -294,7 +328,7 @@ type mysqlHead struct {
 func mysqlHeadOf(h credit.Head) mysqlHead { return mysqlHead{h.Sequence, hashColumn(h.Hash)} }
 
 // taken tells whether one of the keys is, after a duplicate was refused.
-func (p mysqlPlan) taken(ctx context.Context, tx executor) (bool, error) {
+func (p *mysqlPlan) taken(ctx context.Context, tx executor) (bool, error) {
 	for keys := range slices.Chunk(p.keys, mysqlMaxRows) {
 		rows, err := tx.QueryContext(ctx, "SELECT sequence FROM "+p.prefix+"records WHERE ledger = ? AND taken_key IN "+marks(len(keys))+" LIMIT 1 FOR UPDATE",
 			append([]any{p.ledger}, keys...)...)
@@ -309,9 +343,21 @@ func (p mysqlPlan) taken(ctx context.Context, tx executor) (bool, error) {
 	return false, nil
 }
 
-// errMySQLGone: the server took the transaction back, or a proxy lost it, and
-// nobody said so.
-var errMySQLGone = errors.New("the transaction is gone: a statement ran outside it, and was without effect")
+var (
+	// errMySQLGone: the server took the transaction back, or a proxy lost it, and
+	// nobody said so.
+	errMySQLGone = errors.New("the transaction is gone: a statement ran outside it, and was without effect")
+	errMySQLHead = errors.New("the head is not the expected one")
+	errMySQLRows = errors.New("not the number of rows changed that must be")
+)
+
+// mysqlMiscounts are the errors of the write that moves the head, and of the
+// others, when they do not change the rows that they must, and the numbers under
+// which a block reports them: those of conditions that are declared.
+var mysqlMiscounts = [2]struct {
+	number int
+	err    error
+}{{1643, errMySQLHead}, {1644, errMySQLRows}}
 
 // mysqlWrite is one statement of a transaction and the number of rows that it
 // must change: any other number takes the whole transaction back.
@@ -319,6 +365,7 @@ type mysqlWrite struct {
 	what, text string
 	args       []any
 	rows       int64
+	size       int // the most bytes that it takes
 }
 
 // The limits of one statement. A statement's text holds its values; mysqlMaxText
@@ -327,45 +374,44 @@ const (
 	mysqlMaxRows = 1000
 	mysqlMaxText = 1 << 20
 	mysqlMaxRow  = 1 << 18
+	// mysqlMaxChanges: the server compares the id of each row that it changes with the
+	// others of the statement.
+	mysqlMaxChanges = 64
+	// mysqlMaxCheck is more than what stands around a statement in a block.
+	mysqlMaxCheck = 1 << 8
 )
 
-// mysqlRows is a number of rows to write: values appends those of row i, text
-// makes the statement for a number of rows, and last, if not nil, is its last
-// parameter.
-type mysqlRows struct {
-	what   string
-	count  int
-	values func(args []any, i int) ([]any, error)
-	text   func(rows int) string
-	last   any
+func (p *mysqlPlan) add(w mysqlWrite) {
+	w.size = len(w.text) + mysqlMaxCheck
+	for _, arg := range w.args {
+		w.size += mysqlSize(arg)
+	}
+	p.writes = append(p.writes, w)
 }
 
-// cut appends to the plan the statements that write the rows, none of them larger
-// than a server takes.
-func (r mysqlRows) cut(plan []mysqlWrite) ([]mysqlWrite, error) {
-	for next := 0; next < r.count; {
-		w := mysqlWrite{what: r.what}
-		for size := 0; next < r.count && w.rows < mysqlMaxRows && size < mysqlMaxText; next++ {
+// insert adds to the plan the statements that insert rows, none of them larger
+// than a server takes; values appends those of row i.
+func (p *mysqlPlan) insert(what, table string, columns []string, count int, values func(args []any, i int) ([]any, error)) error {
+	for next := 0; next < count; {
+		w := mysqlWrite{what: what}
+		for size := 0; next < count && w.rows < mysqlMaxRows && size < mysqlMaxText; next++ {
 			seen := len(w.args)
 			var err error
-			if w.args, err = r.values(w.args, next); err != nil {
-				return nil, err
+			if w.args, err = values(w.args, next); err != nil {
+				return fmt.Errorf("%s: %w", what, err)
 			}
 			for _, arg := range w.args[seen:] {
 				size += mysqlSize(arg)
 			}
 			if w.rows == 0 {
-				w.args = slices.Grow(w.args, len(w.args)*(min(r.count-next, mysqlMaxRows)-1))
+				w.args = slices.Grow(w.args, len(w.args)*(min(count-next, mysqlMaxRows)-1))
 			}
 			w.rows++
 		}
-		w.text = r.text(int(w.rows))
-		if r.last != nil {
-			w.args = append(w.args, r.last)
-		}
-		plan = append(plan, w)
+		w.text = mysqlInsert(p.prefix+table, columns, int(w.rows))
+		p.add(w)
 	}
-	return plan, nil
+	return nil
 }
 
 // mysqlSize is the most that a value takes in the text of a statement, where
@@ -388,32 +434,40 @@ func mysqlInsert(table string, columns []string, rows int) string {
 	return before + mysqlGuardBefore + "?" + mysqlGuardAfter + after
 }
 
-// mysqlChanged and mysqlMoved are the columns that a change sets, of everything
-// and of the figures. The last is new each time, so that the server counts every
-// row that is there.
-var (
-	mysqlChanged = append(slices.Clone(writtenColumns[fixedColumns:]), "last_sequence")
-	mysqlMoved   = append(slices.Clone(resellerColumns[fixedColumns:profileColumns]), "last_sequence")
-)
-
-// mysqlChange takes, for each reseller, what changes and the id, and then the
-// ledger. It never adds a row, and joins in its order.
+// change adds to the plan the statements that set columns of resellers. They never
+// add a row, and count every row that is there, because the last sequence is new
+// each time.
 //
-// Compared before choosing, for 1 to 500 resellers: statements for one each cost
-// a round trip each, CASE expressions a time that grows with the square, joining
-// the update of the head as well more than the round trip that it saves. INSERT
-// ON DUPLICATE KEY UPDATE is the fastest for many, and would add what is missing.
+// Compared before choosing, for 1 to 500 resellers: a join with the rows as a
+// derived table takes a third longer, because the server plans each row; a statement
+// for each costs a round trip or a plan each; INSERT ON DUPLICATE KEY UPDATE would add
+// what is missing. The time of CASE grows with the square, hence mysqlMaxChanges.
+func (p *mysqlPlan) change(what string, columns []string, sequence int64, of []credit.Reseller, values func(*credit.Reseller) ([]any, error)) error {
+	for some := range slices.Chunk(of, mysqlMaxChanges) {
+		ids, set := make([]any, len(some)), make([][]any, len(some))
+		for i := range some {
+			var err error
+			if set[i], err = values(&some[i]); err != nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+			ids[i] = mysql{}.id(some[i].ID)
+		}
+		args := make([]any, 0, len(some)*(2*len(columns)+1)+2)
+		for c := range columns {
+			for i := range some {
+				args = append(args, ids[i], set[i][c])
+			}
+		}
+		args = append(append(args, sequence, p.ledger), ids...)
+		p.add(mysqlWrite{what: what, args: args, rows: int64(len(some)), text: mysqlChange(p.prefix, columns, len(some))})
+	}
+	return nil
+}
+
 func mysqlChange(prefix string, columns []string, rows int) string {
-	if rows == 1 {
-		return "UPDATE " + prefix + "resellers SET " + strings.Join(columns, " = ?, ") + " = ? WHERE id = ? AND ledger = ?" + mysqlGuard
-	}
-	var set []string
-	for _, column := range columns {
-		set = append(set, "r."+column+" = v."+column)
-	}
-	more := " UNION ALL SELECT ?" + strings.Repeat(", ?", len(columns))
-	return "UPDATE (SELECT ? AS " + strings.Join(columns, ", ? AS ") + ", ? AS id" + strings.Repeat(more, rows-1) + ") v" +
-		" STRAIGHT_JOIN " + prefix + "resellers r ON r.id = v.id SET " + strings.Join(set, ", ") + " WHERE r.ledger = ?" + mysqlGuard
+	values := " = CASE id" + strings.Repeat(" WHEN ? THEN ?", rows) + " END, "
+	return "UPDATE " + prefix + "resellers SET " + strings.Join(columns, values) + values + "last_sequence = ?" +
+		" WHERE ledger = ? AND id IN " + marks(rows) + mysqlGuard
 }
 
 // mysqlDuplicate is the number of "duplicate entry".
@@ -468,11 +522,14 @@ func (mysql) class(err error) class {
 	for _, n := range numbers {
 		best = max(best, mysqlClasses[n])
 	}
+	if errors.Is(err, errMySQLGone) {
+		return max(best, temporary)
+	}
 	if len(numbers) > 0 {
 		return best
 	}
 	var network net.Error
-	if errors.Is(err, errMySQLGone) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) {
 		return temporary
 	}
 	// What the driver makes of a connection that broke.

@@ -15,24 +15,32 @@ const mysqlAdvice = "for example credit:secret@tcp(db.example.com:3306)/credit?i
 
 // check looks at two connections at once where the pool allows it, because the
 // settings are those of a connection.
-func (mysql) check(ctx context.Context, db *sqlx.DB) error {
+func (d mysql) check(ctx context.Context, db *sqlx.DB) (Dialect, error) {
 	most := db.Stats().MaxOpenConnections
 	for range 2 {
 		conn, err := db.Connx(ctx)
 		if err != nil {
-			return fmt.Errorf("get a connection to check: %w", err)
+			return nil, fmt.Errorf("get a connection to check: %w", err)
 		}
 		defer func() { _ = conn.Close() }() // back into the pool
+		var version string
+		if err := conn.GetContext(ctx, &version, "SELECT VERSION()"); err != nil {
+			return nil, fmt.Errorf("ask the server for its version: %w", err)
+		}
+		if err := checkMySQLVersion(version); err != nil {
+			return nil, err
+		}
+		d.blocks = isMariaDB(version)
 		for _, check := range []func(context.Context, *sqlx.Conn) error{checkMySQLSettings, checkMySQLText, checkMySQLRollback} {
 			if err := check(ctx, conn); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		if most == 1 {
 			break
 		}
 	}
-	return nil
+	return d, nil
 }
 
 // mysqlSettings are the settings that must be right, under their names in all
@@ -72,13 +80,9 @@ func isOff(found string) bool         { return found == "OFF" || found == "0" ||
 func isCommitted(found string) bool   { return found != "READ-UNCOMMITTED" }
 
 func checkMySQLSettings(ctx context.Context, conn *sqlx.Conn) error {
-	var version string
 	var database sql.NullString
-	if err := conn.QueryRowxContext(ctx, "SELECT VERSION(), DATABASE()").Scan(&version, &database); err != nil {
-		return fmt.Errorf("ask the server for its version: %w", err)
-	}
-	if err := checkMySQLVersion(version); err != nil {
-		return err
+	if err := conn.GetContext(ctx, &database, "SELECT DATABASE()"); err != nil {
+		return fmt.Errorf("ask the server for the database: %w", err)
 	}
 	if !database.Valid {
 		return errors.New("no database is selected: name one in the DSN, " + mysqlAdvice)
@@ -120,13 +124,15 @@ func mysqlVariables(ctx context.Context, conn *sqlx.Conn) (map[string]string, er
 	return found, nil
 }
 
+func isMariaDB(version string) bool { return strings.Contains(version, "-MariaDB") }
+
 // checkMySQLVersion refuses what has no, or does not enforce, CHECK constraints,
 // and what nobody maintains.
 func checkMySQLVersion(version string) error {
 	number, rest, _ := strings.Cut(strings.TrimPrefix(version, "5.5.5-"), "-")
 	name, least := "MySQL", [3]int{8, 0, 16}
 	switch {
-	case strings.Contains(rest, "MariaDB"):
+	case isMariaDB(version):
 		name, least = "MariaDB", [3]int{10, 6, 0}
 	case strings.Contains(rest, "TiDB"):
 		return nil // its number is that of the MySQL it speaks

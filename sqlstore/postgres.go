@@ -113,10 +113,10 @@ func (d postgres) lock(prefix string, ledger uuid.UUID) (text string, args []any
 
 // check looks at one connection, because a pool's connections have the settings
 // of its data source name in common.
-func (postgres) check(ctx context.Context, db *sqlx.DB) error {
+func (d postgres) check(ctx context.Context, db *sqlx.DB) (Dialect, error) {
 	conn, err := db.Connx(ctx)
 	if err != nil {
-		return fmt.Errorf("get a connection to check: %w", err)
+		return nil, fmt.Errorf("get a connection to check: %w", err)
 	}
 	defer func() { _ = conn.Close() }() // back into the pool
 	var found struct {
@@ -129,25 +129,25 @@ func (postgres) check(ctx context.Context, db *sqlx.DB) error {
 	if err := conn.GetContext(ctx, &found, "SELECT CAST(current_setting('server_version_num') AS integer) AS version,"+
 		" current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS standby,"+
 		" current_setting('transaction_read_only') AS read_only, current_setting('synchronous_commit') AS synchronous_commit"); err != nil {
-		return fmt.Errorf("ask PostgreSQL for its settings: %w", err)
+		return nil, fmt.Errorf("ask PostgreSQL for its settings: %w", err)
 	}
 	switch {
 	case found.Version < 15_00_00:
-		return fmt.Errorf("PostgreSQL is %d.%d, must be 15 or newer", found.Version/1_00_00, found.Version%1_00_00)
+		return nil, fmt.Errorf("PostgreSQL is %d.%d, must be 15 or newer", found.Version/1_00_00, found.Version%1_00_00)
 	case found.Encoding != "UTF8":
-		return fmt.Errorf("PostgreSQL database has the encoding %s, must be UTF8: create it with ENCODING 'UTF8' TEMPLATE template0", found.Encoding)
+		return nil, fmt.Errorf("PostgreSQL database has the encoding %s, must be UTF8: create it with ENCODING 'UTF8' TEMPLATE template0", found.Encoding)
 	case found.Standby:
-		return errors.New("PostgreSQL server is a standby, which only reads: name the primary," +
+		return nil, errors.New("PostgreSQL server is a standby, which only reads: name the primary," +
 			" or all servers and target_session_attrs=read-write, in the data source name")
 	case found.ReadOnly != "off":
-		return errors.New("PostgreSQL setting default_transaction_read_only is on, must be off" +
+		return nil, errors.New("PostgreSQL setting default_transaction_read_only is on, must be off" +
 			" for the user and the database of this pool")
 	case found.Commit == "off":
-		return errors.New("PostgreSQL setting synchronous_commit is off, must be on (or local, remote_write, remote_apply)," +
+		return nil, errors.New("PostgreSQL setting synchronous_commit is off, must be on (or local, remote_write, remote_apply)," +
 			" so that an answered commit survives a crash: add synchronous_commit=on to the data source name," +
 			" or ALTER ROLE … SET synchronous_commit = on")
 	}
-	return checkPostgresRollback(ctx, conn)
+	return d, checkPostgresRollback(ctx, conn)
 }
 
 // checkPostgresRollback refuses a driver or a pooler whose transactions do

@@ -45,22 +45,22 @@ func SQLiteDSN(path string) string {
 
 // check looks at two connections at once where the pool allows it, because the
 // settings are those of a connection: one that was set by hand is not the pool's.
-func (d sqlite) check(ctx context.Context, db *sqlx.DB) error {
+func (d sqlite) check(ctx context.Context, db *sqlx.DB) (Dialect, error) {
 	most := db.Stats().MaxOpenConnections
 	for range 2 {
 		conn, err := db.Connx(ctx)
 		if err != nil {
-			return fmt.Errorf("get a connection to check: %w", err)
+			return nil, fmt.Errorf("get a connection to check: %w", err)
 		}
 		defer func() { _ = conn.Close() }() // back into the pool
 		if err := checkSQLite(ctx, conn, most); err != nil {
-			return err
+			return nil, err
 		}
 		if most == 1 {
 			break
 		}
 	}
-	return nil
+	return d, nil
 }
 
 func checkSQLite(ctx context.Context, conn *sqlx.Conn, most int) error {

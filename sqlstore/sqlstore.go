@@ -124,7 +124,8 @@ func New(db *sqlx.DB, dialect Dialect, options ...Option) (*Store, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), checkTime)
 	defer cancel()
-	if err := dialect.check(ctx, db); err != nil {
+	var err error
+	if s.dialect, err = dialect.check(ctx, db); err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", dialect.advised(err))
 	}
 	return s, nil

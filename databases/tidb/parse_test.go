@@ -119,7 +119,7 @@ func TestStatementsParseOnTiDB(t *testing.T) {
 		require.NoError(t, err)
 		server.sent[string(text)] = true
 	}
-	for _, begin := range []string{"UPDATE credit_ledgers", "UPDATE credit_resellers", "UPDATE (SELECT", "INSERT INTO credit_resellers", "INSERT INTO credit_records",
+	for _, begin := range []string{"UPDATE credit_ledgers", "UPDATE credit_resellers", "INSERT INTO credit_resellers", "INSERT INTO credit_records",
 		"INSERT INTO credit_ledgers", "SELECT GET_LOCK", "CREATE TABLE IF NOT EXISTS credit_schema", "SHOW SESSION", "SAVEPOINT", "START TRANSACTION", "/*M! BEGIN NOT ATOMIC", "ROLLBACK",
 		"SELECT sequence FROM credit_records", "SELECT sequence, hash FROM credit_ledgers", "SELECT id, external_id", "SELECT r.id, r.external_id", "SELECT r.sequence",
 		"SELECT count(*)", "SELECT sequence, id"} {
@@ -228,14 +228,17 @@ func (c *conn) ExecContext(_ context.Context, text string, _ []driver.NamedValue
 	case refused:
 		return nil, &numbered{1062}
 	}
-	return driver.RowsAffected(1 + strings.Count(text, "), (") + strings.Count(text, "UNION ALL")), nil
+	_, ids, _ := strings.Cut(text, " AND id IN ")
+	return driver.RowsAffected(max(1+strings.Count(text, "), ("), strings.Count(ids, "?"))), nil
 }
 
 func (c *conn) QueryContext(_ context.Context, text string, args []driver.NamedValue) (driver.Rows, error) {
 	c.server.sent[text] = true
 	switch {
 	case strings.HasPrefix(text, "SELECT VERSION()"):
-		return &rows{names: []string{"version", "database"}, row: []driver.Value{"8.0.11-TiDB-v8.5.0", "credit"}}, nil
+		return &rows{names: []string{"version"}, row: []driver.Value{"8.0.11-TiDB-v8.5.0"}}, nil
+	case strings.HasPrefix(text, "SELECT DATABASE()"):
+		return &rows{names: []string{"database"}, row: []driver.Value{"credit"}}, nil
 	case strings.HasPrefix(text, "SHOW SESSION VARIABLES"):
 		return &rows{names: []string{"Variable_name", "Value"}}, nil
 	case strings.HasPrefix(text, "SELECT OCTET_LENGTH"):
