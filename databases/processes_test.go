@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	_ = mysql.SetLogger(&mysql.NopLogger{}) // broken connections are what some tests are about
 	if text := os.Getenv(jobVariable); text != "" {
 		if err := work(context.Background(), text); err != nil {
-			fmt.Fprintln(os.Stderr, err) //nolint:forbidigo // the parent shows it
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		return
@@ -85,7 +85,7 @@ func work(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("ready") //nolint:forbidigo // that is the protocol
+	fmt.Println("ready")
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func startProcess(t *testing.T, j job) *process {
 	t.Helper()
 	text, err := json.Marshal(j)
 	require.NoError(t, err)
-	p := &process{cmd: exec.CommandContext(t.Context(), os.Args[0])} //nolint:gosec // this binary
+	p := &process{cmd: exec.CommandContext(t.Context(), os.Args[0])}
 	p.cmd.Env = append(os.Environ(), jobVariable+"="+string(text))
 	p.cmd.Stderr = os.Stderr
 	in, err := p.cmd.StdinPipe()
@@ -299,7 +299,7 @@ func TestKilledProcess(t *testing.T) {
 				p := startProcess(t, j)
 				p.begin()
 				answered := make([]int, callers)
-				moment := 1 + rand.N(500) //nolint:gosec // any will do
+				moment := 1 + rand.N(500)
 				for n := 0; ; n++ {
 					if n == moment {
 						require.NoError(t, p.cmd.Process.Kill())

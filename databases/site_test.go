@@ -116,7 +116,7 @@ func requireSound(t testing.TB, ledger *store.Ledger) []credit.Record {
 			break
 		}
 	}
-	require.EqualValues(t, checked.Records, len(log))
+	require.Len(t, log, int(checked.Records))
 	return log
 }
 
