@@ -56,6 +56,7 @@ func conformsMySQL(t *testing.T, open func() *sqlx.DB) {
 	storetest.Run(t, storetest.Harness{
 		Sequences: 60,
 		Histories: 6,
+		Inside:    insideOf(db),
 		Open: func(t testing.TB) store.Store {
 			prefix := fmt.Sprintf("s%d_", stores.Add(1))
 			s := newMySQL(t, db, sqlstore.WithPrefix(prefix))

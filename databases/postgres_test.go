@@ -49,7 +49,7 @@ func TestPostgresConformance(t *testing.T) {
 		}
 		t.Run(way.name, func(t *testing.T) {
 			p := way.start(t)
-			storetest.Run(t, storetest.Harness{Open: p.open, Reopen: p.reopen})
+			storetest.Run(t, storetest.Harness{Open: p.open, Reopen: p.reopen, Inside: insideOf(p.db)})
 		})
 	}
 }

@@ -102,6 +102,18 @@ func (s site) granted(t testing.TB, pool int64) (ledger *store.Ledger, reseller 
 	return ledger, added.ResellerID
 }
 
+// insideOf runs with a store inside a transaction on the pool.
+func insideOf(db *sqlx.DB) func(testing.TB, store.Store, func(store.Store)) {
+	return func(t testing.TB, s store.Store, f func(store.Store)) {
+		t.Helper()
+		tx, err := db.BeginTxx(t.Context(), nil)
+		require.NoError(t, err)
+		defer func() { _ = tx.Rollback() }()
+		f(s.(*sqlstore.Store).WithTx(tx))
+		require.NoError(t, tx.Commit())
+	}
+}
+
 // requireSound fails unless the ledger checks, and returns its records.
 func requireSound(t testing.TB, ledger *store.Ledger) []credit.Record {
 	t.Helper()

@@ -33,6 +33,13 @@ func TestConformanceSQLite(t *testing.T) {
 			path, _ := files.Load(s)
 			return open(t, path.(string))
 		},
+		Inside: func(t testing.TB, s store.Store, f func(store.Store)) {
+			path, _ := files.Load(s)
+			tx, err := openFile(t, path.(string), 0).BeginTxx(t.Context(), nil)
+			require.NoError(t, err)
+			f(s.(*sqlstore.Store).WithTx(tx))
+			require.NoError(t, tx.Commit())
+		},
 		Sequences: 20, Histories: 5,
 	})
 }

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -644,7 +645,22 @@ var brokenStores = map[string]brokenStore{
 				},
 			}
 		},
-		fails: []string{"port/rule 1/nothing of another ledger is found"},
+		fails: []string{"port/rule 1/nothing of another ledger is found", "port/rule 1/to a ledger's methods another ledger is as if it were not there"},
+	},
+	"says whose head it is": {
+		wrap: func(s *memstore.Store) store.Store {
+			var heads sync.Map
+			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				err := s.Append(ctx, ledger, expected, b)
+				if err == nil {
+					heads.Store(b.Head().Hash, true)
+				} else if _, known := heads.Load(expected.Hash); known {
+					err = fmt.Errorf("%w: it is that of another ledger", err)
+				}
+				return err
+			}}
+		},
+		fails: []string{"port/rule 1/to the methods of the port another ledger is as if it were not there"},
 	},
 	"orders ties the same way both ways": {
 		wrap: func(s *memstore.Store) store.Store {

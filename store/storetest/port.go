@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -48,7 +49,7 @@ func (h Harness) port(t *testing.T) {
 		{"Records", recordsSays, recordsClauses},
 		{"Latest", latestSays, latestClauses},
 		{"Hold", holdSays, holdClauses},
-		{"rule 1", rules[1], scopeClauses},
+		{"rule 1", rules[1], slices.Concat(scopeClauses, neighbourClauses)},
 		{"rule 2", rules[2], visibilityClauses},
 		{"rule 3", rules[3], atomicClauses},
 		{"rule 4", rules[4], compareClauses},

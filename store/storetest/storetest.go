@@ -72,6 +72,11 @@ type Harness struct {
 	// visibly, and those of two engines run both on one handle.
 	Reopen func(t testing.TB, s store.Store) store.Store
 
+	// Inside runs f with the store as it is inside a transaction of the caller's on
+	// the same data, and commits the transaction. Nil declares that there is no such
+	// thing; what is seen inside is then not tested, visibly.
+	Inside func(t testing.TB, s store.Store, f func(inside store.Store))
+
 	// Sequences is how many random sequences of commands the model test runs, and
 	// Histories how many concurrent histories are checked; 0 means 200 and 20. The
 	// environment variables CREDIT_SEQUENCES and CREDIT_HISTORIES override them.
