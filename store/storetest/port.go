@@ -54,7 +54,7 @@ func (h Harness) port(t *testing.T) {
 		{"rule 3", rules[3], atomicClauses},
 		{"rule 4", rules[4], compareClauses},
 		{"rule 5", rules[5], historyClauses},
-		{"rule 6", rules[6], valueClauses},
+		{"rule 6", rules[6], slices.Concat(valueClauses, hostileClauses)},
 		{"rule 7", rules[7], byteClauses},
 		{"rule 8", rules[8], ownershipClauses},
 		{"rule 9", rules[9], errorClauses},
