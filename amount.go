@@ -141,8 +141,10 @@ func outsideAmount() error {
 }
 
 // excerpt bounds what of somebody's input an error repeats.
-func excerpt(s string) string {
-	const most = 40
+func excerpt(s string) string { return cut(s, 40) }
+
+// cut is s, or its first bytes.
+func cut(s string, most int) string {
 	if len(s) > most {
 		return strings.ToValidUTF8(s[:most], "") + "…"
 	}

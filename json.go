@@ -332,7 +332,7 @@ func readStrictly(what string, text []byte, to any) error {
 	d.DisallowUnknownFields()
 	err := d.Decode(to)
 	if err != nil && !errors.Is(err, ErrInvalid) {
-		return &InvalidError{what, err.Error()}
+		return &InvalidError{what, cut(err.Error(), 200)} // it repeats names and numbers of the input
 	}
 	return err
 }
