@@ -22,6 +22,12 @@ func FuzzPrefix(f *testing.F) {
 	db := openFile(f, ":memory:", 1)
 	good := regexp.MustCompile(`\A[a-z][a-z0-9_]{0,19}\z`)
 	f.Fuzz(func(t *testing.T, prefix string) {
+		_, err := sqlstore.New(db, sqlstore.SQLite, sqlstore.WithSchema(prefix))
+		if good.MatchString(prefix) {
+			require.ErrorContains(t, err, "PostgreSQL only", "a good name of a schema")
+		} else {
+			require.ErrorContains(t, err, "schema: must be a lower-case letter")
+		}
 		s, err := sqlstore.New(db, sqlstore.SQLite, sqlstore.WithPrefix(prefix))
 		if !good.MatchString(prefix) {
 			var invalid *credit.InvalidError
