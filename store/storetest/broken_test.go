@@ -662,6 +662,22 @@ var brokenStores = map[string]brokenStore{
 		},
 		fails: []string{"port/rule 1/to the methods of the port another ledger is as if it were not there"},
 	},
+	"repeats what it was to write": {
+		wrap: func(s *memstore.Store) store.Store {
+			return &deviant{Store: s, append: func(ctx context.Context, ledger uuid.UUID, expected credit.Head, b store.Batch) error {
+				err := s.Append(ctx, ledger, expected, b)
+				if err != nil && len(b.Added) > 0 {
+					err = fmt.Errorf("%w: failing row contains (%s)", err, b.Added[0].Email)
+				}
+				return err
+			}}
+		},
+		fails: []string{"port/rule 9/an error holds nothing of what was to be written"},
+	},
+	"takes quotes for the end": {
+		wrap:  reads(noRecord, func(r *credit.Reseller) { r.Remark, _, _ = strings.Cut(r.Remark, "'") }),
+		fails: []string{"port/rule 6/hostile text in every field", "port/rule 6/hostile text in every filter"},
+	},
 	"orders ties the same way both ways": {
 		wrap: func(s *memstore.Store) store.Store {
 			return &deviant{Store: s, resellers: func(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {

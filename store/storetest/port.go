@@ -57,7 +57,7 @@ func (h Harness) port(t *testing.T) {
 		{"rule 6", rules[6], slices.Concat(valueClauses, hostileClauses)},
 		{"rule 7", rules[7], byteClauses},
 		{"rule 8", rules[8], ownershipClauses},
-		{"rule 9", rules[9], errorClauses},
+		{"rule 9", rules[9], slices.Concat(errorClauses, secretClauses)},
 		{"rule 10", rules[10], concurrencyClauses},
 	} {
 		t.Run(part.name, func(t *testing.T) {
