@@ -68,6 +68,7 @@ func TestMillionths(t *testing.T) {
 		{"zeros at the end beyond 6 digits", amt("1.500000000"), 1_500_000},
 		{"24 digits, all that exact arithmetic on amounts leaves", amt("-1." + strings.Repeat("0", 24)), -1_000_000},
 		{"a positive exponent", decimal.New(5, 11), 500_000_000_000_000_000},
+		{"the exponent of millions", decimal.New(7, 6), 7_000_000_000_000},
 		{"the largest amount", amt(most), 999_999_999_999_999_999},
 		{"the smallest amount", amt("-" + most), -999_999_999_999_999_999},
 	} {
@@ -83,6 +84,8 @@ func TestMillionths(t *testing.T) {
 		"-10^12":                              decimal.New(-1, 12),
 		"10^12 in digits":                     amt("1000000000000"),
 		"-10^12 in digits":                    amt("-1000000000000"),
+		"10^12 in millionths":                 decimal.New(1_000_000_000_000_000_000, -6),
+		"-10^12 in millionths":                decimal.New(-1_000_000_000_000_000_000, -6),
 		"beyond 64 bits":                      decimal.New(9_000_000_000_000, 11),
 		"beyond 64 bits once shifted":         decimal.New(math.MinInt64, 1),
 		"a fraction beyond 64 bits":           amt("1.10000000000000000000001"),

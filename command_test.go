@@ -82,6 +82,16 @@ func TestCommand_textIsBoundedUTF8WithoutNUL(t *testing.T) {
 	}
 }
 
+func TestCommand_aFieldThatIsNotGivenHidesNoneThatIs(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", credit.MaxRemark+1)
+	for says, c := range map[string]credit.ProfileUpdate{
+		"name": {Name: &long}, "email": {Email: &long}, "mobile": {Mobile: &long}, "reseller remark": {ResellerRemark: &long},
+	} {
+		assert.ErrorContains(t, credit.Validate(c), "credit: "+says+": has 1001 bytes")
+	}
+}
+
 func TestCommand_shape(t *testing.T) {
 	t.Parallel()
 	metadata := func(entries int) map[string]string {

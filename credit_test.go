@@ -33,7 +33,10 @@ func TestDistributor_Validate(t *testing.T) {
 	} {
 		assert.EqualError(t, d.Validate(), says)
 	}
-	for _, currency := range []string{"", "US", "USDT", "usd", "US1", "U D", "ÖS", "US€"} {
+	for _, currency := range []string{"AZA", "ZAZ"} {
+		assert.NoError(t, with(func(d *credit.Distributor) { d.Currency = currency }).Validate(), "%q", currency)
+	}
+	for _, currency := range []string{"", "US", "US@", "US[", "USDT", "usd", "US1", "U D", "ÖS", "US€"} {
 		err := with(func(d *credit.Distributor) { d.Currency = currency }).Validate()
 		assert.EqualError(t, err, "credit: currency: must be three capital letters (ISO 4217), like USD", "%q", currency)
 	}

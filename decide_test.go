@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -333,6 +334,26 @@ func TestDecide_theRecordHoldsWhatTheCommandGave(t *testing.T) {
 			}
 			assert.Equal(t, given.Field(i).Interface(), got.FieldByName(field).Interface(), "%s: the record holds %s", name(c), field)
 		}
+	}
+}
+
+func TestDecide_theRecordHasOneFormOfWhatWasGivenInMany(t *testing.T) {
+	t.Parallel()
+	receipt, err := credit.Decide(given{granted: "1000"}.state(), credit.Grant{Amount: amt("1"), Metadata: map[string]string{}}, stamp(1))
+	require.NoError(t, err)
+	assert.Nil(t, receipt.Metadata, "no metadata is nil")
+
+	zero := amt("5.000000").Sub(amt("5.000000")) // deeply unequal to other zeros
+	for _, ten := range []decimal.Decimal{decimal.New(10, 0), decimal.New(1, 1), amt("10.000000"), amt("10.00000000")} {
+		c := credit.Usage{ResellerID: nimbus, Amount: ten}
+		s := credit.LoadState(credit.ReadSetOf(c), credit.Snapshot{Head: credit.Head{Pool: credit.Pool{Granted: ten, Allocated: zero}},
+			Resellers: []credit.Reseller{{ID: nimbus, Status: credit.StatusActive, Figures: credit.Figures{Allocated: zero, Used: ten}}}})
+		receipt, err := credit.Decide(s, c, stamp(1))
+		require.NoError(t, err)
+		nothing, full := credit.FromMillionths(0), credit.FromMillionths(10_000_000)
+		assert.Equal(t, credit.Pool{Granted: full, Allocated: nothing}, receipt.Pool)
+		assert.Equal(t, credit.Figures{Allocated: nothing, Used: full}, receipt.Before)
+		assert.Equal(t, credit.Figures{Allocated: nothing, Used: credit.FromMillionths(20_000_000)}, receipt.After)
 	}
 }
 

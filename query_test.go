@@ -156,6 +156,14 @@ func TestQueries_thatAreWrongAreNamed(t *testing.T) {
 	assert.EqualError(t, err, "credit: recorded range: must be in the years 1 to 9999", "rounding up does not reach the year 1")
 }
 
+func TestAnErrorRepeatsAtMost40BytesOfAWord(t *testing.T) {
+	t.Parallel()
+	for n, says := range map[int]string{40: `"` + strings.Repeat("x", 40) + `"`, 41: `"` + strings.Repeat("x", 40) + `…"`} {
+		_, err := credit.ResellerQuery{Order: credit.Order(strings.Repeat("x", n))}.Normalize()
+		assert.ErrorContains(t, err, "credit: order: "+says+" is unknown")
+	}
+}
+
 func TestOrders(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, []credit.Order{"newest", "oldest", "name", "name_down", "available", "available_down"}, credit.Orders())
