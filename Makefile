@@ -1,7 +1,7 @@
 # Every target is a name for steps of .ci/run, which holds the commands.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-databases race lint fuzz cover ci tidy vuln bench bench-short
+.PHONY: help quickstart test test-databases race lint fuzz cover mutants ci tidy vuln bench bench-short
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ fuzz: ## Run every fuzz target, each for FUZZTIME: make fuzz FUZZTIME=1m.
 
 cover: ## Check that the tests of the root package cover each of its statements.
 	@bash .ci/run cover
+
+mutants: ## Find changes of the rules and the engine that no test notices; takes an hour or more.
+	@bash .ci/run mutants
 
 bench: ## Measure everything, for about two hours, and write docs/benchmarks.
 	@bash .ci/run bench

@@ -184,7 +184,7 @@ func TestPrepare(t *testing.T) {
 
 func TestValidateChecksTheShapeAndNothingElse(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, credit.Validate(credit.Allocation{Amount: usd("1")}), "whether the reseller exists is no matter of shape")
+	require.NoError(t, credit.Validate(credit.Allocation{Amount: amt("1")}), "whether the reseller exists is no matter of shape")
 	for _, c := range []credit.Command{nil, credit.Grant{}, credit.Prepare(credit.Grant{})} {
 		require.ErrorIs(t, credit.Validate(c), credit.ErrInvalid)
 	}
