@@ -233,7 +233,7 @@ func TestAnOutcomeIsReadBackAsWhatItWas(t *testing.T) {
 	require.Equal(t, "internal", credit.Code(o.Err))
 
 	state := credit.NewState(credit.Distributor{ID: uuid.UUID{1}, Name: "Acme", Currency: "USD"})
-	receipt, err := state.Execute(credit.Grant{Amount: usd("1")}, credit.Stamp{})
+	receipt, err := state.Execute(credit.Grant{Amount: amt("1")}, credit.Stamp{})
 	require.NoError(t, err)
 	text, err := json.Marshal(credit.Outcome{Receipt: receipt})
 	require.NoError(t, err)
@@ -250,8 +250,8 @@ func TestAWarningIsReadBackAsWhatItWas(t *testing.T) {
 	t.Parallel()
 	nimbus := uuid.UUID{2}
 	r := credit.Record{Sequence: 7, Kind: credit.KindUsage, ResellerID: nimbus, RecordedAt: time.UnixMicro(1_700_000_000_000_001).UTC(),
-		Before: credit.Figures{Allocated: usd("999999999999.999999"), Used: usd("-999999999999.999999")},
-		After:  credit.Figures{Allocated: usd("999999999999.999999"), Used: usd("999999999999.999999")}}
+		Before: credit.Figures{Allocated: amt("999999999999.999999"), Used: amt("-999999999999.999999")},
+		After:  credit.Figures{Allocated: amt("999999999999.999999"), Used: amt("999999999999.999999")}}
 	for _, want := range r.Warnings(credit.DefaultThresholds()) {
 		text, err := json.Marshal(want)
 		require.NoError(t, err)
