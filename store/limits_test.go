@@ -161,8 +161,7 @@ func TestWhatIsWithinTheLimitsPassesAndEverythingElseIsRefusedBeforeAnyWork(t *t
 
 	asked := 0
 	methods := reflect.TypeFor[credit.Ledger]()
-	for i := range methods.NumMethod() {
-		method := methods.Method(i)
+	for method := range methods.Methods() {
 		if method.Type.NumIn() != 2 || method.Type.In(1).Kind() != reflect.Struct || method.Type.In(1) == reflect.TypeFor[credit.Distributor]() {
 			continue
 		}
@@ -179,13 +178,13 @@ func TestWhatIsWithinTheLimitsPassesAndEverythingElseIsRefusedBeforeAnyWork(t *t
 						f.Set(reflect.ValueOf(needed))
 					}
 				}
-				if _, updates := input.Interface().(credit.ProfileUpdate); updates {
+				if _, updates := reflect.TypeAssert[credit.ProfileUpdate](input); updates {
 					input.FieldByName("Name").Set(reflect.ValueOf(new("N")))
 				}
 				input.Field(j).Set(reflect.ValueOf(v.of))
 				before := s.calls.Load()
 				answers := reflect.ValueOf(ledger).MethodByName(method.Name).Call([]reflect.Value{reflect.ValueOf(t.Context()), input})
-				err, _ := answers[1].Interface().(error)
+				err, _ := reflect.TypeAssert[error](answers[1])
 				if v.good {
 					require.NotErrorIs(t, err, credit.ErrInvalid, "%s: %s: %s is within the limit", method.Name, of.Field(j).Name, v.name)
 					require.NotEqual(t, before, s.calls.Load(), "%s: %s: %s: nothing was done", method.Name, of.Field(j).Name, v.name)

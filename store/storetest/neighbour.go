@@ -39,10 +39,9 @@ type named struct {
 // names makes things up; the word is in every text, so that none exists twice.
 func names(word string, rng *rand.Rand, sequence int64) named {
 	n := named{Ledger: random(rng), Reseller: random(rng), Record: random(rng), Sequence: sequence}
-	of := reflect.ValueOf(&n).Elem()
-	for i := range of.NumField() {
-		if f := of.Field(i); f.Kind() == reflect.String {
-			f.SetString(word + " " + strings.ToLower(of.Type().Field(i).Name))
+	for of, f := range reflect.ValueOf(&n).Elem().Fields() {
+		if f.Kind() == reflect.String {
+			f.SetString(word + " " + strings.ToLower(of.Name))
 		}
 	}
 	return n
@@ -54,11 +53,10 @@ func (n named) anonymous(text string, self uuid.UUID) string {
 	text = hashes.ReplaceAllString(text, "HASH")
 	text = strings.ReplaceAll(text, self.String(), "SELF")
 	text = regexp.MustCompile(fmt.Sprintf(`\b%d\b`, n.Sequence)).ReplaceAllString(text, "SEQUENCE")
-	of := reflect.ValueOf(n)
-	for i := range of.NumField() {
-		if given, ok := of.Field(i).Interface().(fmt.Stringer); ok {
+	for _, f := range reflect.ValueOf(n).Fields() {
+		if given, ok := reflect.TypeAssert[fmt.Stringer](f); ok {
 			text = strings.ReplaceAll(text, given.String(), "GIVEN")
-		} else if given := of.Field(i).String(); of.Field(i).Kind() == reflect.String && given != "" {
+		} else if given := f.String(); f.Kind() == reflect.String && given != "" {
 			text = strings.ReplaceAll(text, given, "GIVEN")
 		}
 	}
@@ -220,8 +218,8 @@ func (e *estate) requireIgnorant(t *testing.T, ask func(*asker), inside func(sto
 func methodsOf(types ...reflect.Type) map[string]bool {
 	all := map[string]bool{}
 	for _, of := range types {
-		for i := range of.NumMethod() {
-			all[of.Method(i).Name] = true
+		for method := range of.Methods() {
+			all[method.Name] = true
 		}
 	}
 	return all

@@ -21,9 +21,9 @@ const (
 
 // secretive is a batch with a new reseller and a record of another, full of
 // secrets; external id and key are not.
-func (b *book) secretive(external, key string) store.Batch {
-	return b.draft(credit.NewReseller{ExternalID: external, Name: secret, Email: secret + "@example.com", Mobile: secret, ResellerRemark: secret},
-		credit.Usage{ResellerID: b.reseller(0), Amount: decimal.RequireFromString(secretAmount), Key: key, Remark: secret, Operator: secret, Reference: secret, Customer: secret, Metadata: map[string]string{secret: secret}},
+func (b *book) secretive() store.Batch {
+	return b.draft(credit.NewReseller{ExternalID: "new", Name: secret, Email: secret + "@example.com", Mobile: secret, ResellerRemark: secret},
+		credit.Usage{ResellerID: b.reseller(0), Amount: decimal.RequireFromString(secretAmount), Key: "new", Remark: secret, Operator: secret, Reference: secret, Customer: secret, Metadata: map[string]string{secret: secret}},
 		credit.ProfileUpdate{ResellerID: b.reseller(1), Name: new(secret), Email: new(secret), Mobile: new(secret), ResellerRemark: new(secret)})
 }
 
@@ -41,7 +41,7 @@ var secretClauses = []clause{
 		}
 		must := func(what string, change func(*store.Batch)) {
 			t.Helper()
-			batch := b.secretive("new", "new")
+			batch := b.secretive()
 			change(&batch)
 			err := s.Append(t.Context(), b.distributor.ID, b.head, batch)
 			require.Error(t, err, "%s", what)
@@ -54,9 +54,9 @@ var secretClauses = []clause{
 		must("a key that is there twice", func(x *store.Batch) { x.Records[2].Key = "new" })
 		stale := b.fork()
 		b.write(t, s, credit.Grant{Amount: units(1)})
-		tell("a head that moved on", s.Append(t.Context(), b.distributor.ID, stale.head, stale.secretive("new", "new")))
-		tell("a ledger that was never created", s.Append(t.Context(), random(b.rng), b.head, b.secretive("new", "new")))
-		tell("a context that is over", s.Append(cancelled(t), b.distributor.ID, stale.head, stale.secretive("new", "new")))
+		tell("a head that moved on", s.Append(t.Context(), b.distributor.ID, stale.head, stale.secretive()))
+		tell("a ledger that was never created", s.Append(t.Context(), random(b.rng), b.head, b.secretive()))
+		tell("a context that is over", s.Append(cancelled(t), b.distributor.ID, stale.head, stale.secretive()))
 		b.requireStored(t, s, "after appends that failed")
 
 		// What the engine never hands on, and a database may refuse in its own words.
@@ -72,7 +72,7 @@ var secretClauses = []clause{
 		} {
 			on := newBook(t, s, b.rng)
 			on.start(t, s)
-			batch := on.secretive("new", "new")
+			batch := on.secretive()
 			change(&batch)
 			tell(what, s.Append(t.Context(), on.distributor.ID, on.head, batch))
 		}
@@ -116,8 +116,8 @@ var secretClauses = []clause{
 func secretly(c credit.Command, key string) credit.Command {
 	v := reflect.New(reflect.TypeOf(c)).Elem()
 	v.Set(reflect.ValueOf(c))
-	for i := range v.NumField() {
-		switch f := v.Field(i); f.Interface().(type) {
+	for _, f := range v.Fields() {
+		switch f.Interface().(type) {
 		case string:
 			f.SetString(secret)
 		case map[string]string:
@@ -129,6 +129,6 @@ func secretly(c credit.Command, key string) credit.Command {
 	if f := v.FieldByName("ExternalID"); f.IsValid() {
 		f.SetString("uin")
 	}
-	of, _ := v.Interface().(credit.Command)
+	of, _ := reflect.TypeAssert[credit.Command](v)
 	return of
 }
