@@ -55,7 +55,8 @@ func (l *Ledger) Check(ctx context.Context) (Checked, error) {
 // reseller was touched since, or if it is not what is stored.
 //
 // A reseller's profile and bound-at are in no record, so they are not checked. Nor
-// is it seen whether a store holds keys that no record has.
+// is it seen whether a store holds keys that no record has. docs/check.md goes
+// through the tables of package sqlstore.
 func (l *Ledger) CheckWith(ctx context.Context, o CheckOptions) (Checked, error) {
 	return newChecker(l, o, checkerMemory).run(ctx)
 }
