@@ -499,11 +499,13 @@ func TestCheckSaysThatTheLogDoesNotGoThroughTheTrustedHead(t *testing.T) {
 	for name, trusted := range map[string]credit.Head{
 		"another record":   {Sequence: 7, Hash: log[7].Hash},
 		"no hash":          {Sequence: 7},
-		"a tail cut off":   {Sequence: 16, Hash: log[3].Hash},
+		"a tail cut off":   {Sequence: 20, Hash: log[3].Hash},
 		"another ledger's": {Hash: credit.Genesis(credit.Distributor{ID: id(9), Name: "X", Currency: "USD"})},
 	} {
 		_, err := b.CheckWith(t.Context(), store.CheckOptions{After: trusted})
-		require.ErrorIs(t, err, credit.ErrCorrupt, name)
+		var corrupt *credit.CorruptError
+		require.ErrorAs(t, err, &corrupt, name)
+		assert.Equal(t, min(trusted.Sequence, 16), corrupt.Sequence, "%s: the first that is wrong, or missing, is named", name)
 	}
 	// The record has the hash, but is not what it was made of.
 	for _, change := range []func(*credit.Record){
@@ -520,7 +522,9 @@ func TestCheckSaysThatTheLogDoesNotGoThroughTheTrustedHead(t *testing.T) {
 			return page, err
 		}
 		_, err := b.CheckWith(t.Context(), store.CheckOptions{After: log[6].Head()})
-		require.ErrorIs(t, err, credit.ErrCorrupt)
+		var corrupt *credit.CorruptError
+		require.ErrorAs(t, err, &corrupt)
+		assert.EqualValues(t, 7, corrupt.Sequence, "the trusted record itself is at fault")
 	}
 	b.store.records = func(context.Context, credit.RecordQuery, func() ([]credit.Record, error)) ([]credit.Record, error) {
 		return nil, errLost
