@@ -11,7 +11,6 @@ package sqltamper
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -529,7 +528,7 @@ func (s *suite) tail(t *testing.T) {
 		}, func(err error) {
 			if want == found {
 				var corrupt *credit.CorruptError
-				require.True(t, errors.As(err, &corrupt), "a tail was cut off, and nobody noticed")
+				require.ErrorAs(t, err, &corrupt, "a tail was cut off, and nobody noticed")
 				assert.Equal(t, end.Sequence, corrupt.Sequence)
 				return
 			}
