@@ -3,9 +3,11 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/resellerkit/credit"
 )
@@ -20,71 +22,204 @@ type Checked struct {
 	Resellers int   `json:"resellers"`
 }
 
-// Check replays the ledger from its first record: every record is decided again
-// by the rules and must come out the same, hash included; every key must lead to
-// its record; no record may be after the head; and head, figures and status of
-// every stored reseller must be what the records give. The first thing that is
-// wrong is a *credit.CorruptError.
-//
-// It takes no lock, may run beside writers, and holds every reseller's figures,
-// but only a page of records, in memory. A reseller's profile and bound-at are
-// in no record, so they are not checked.
-func (l *Ledger) Check(ctx context.Context) (Checked, error) {
-	c := &checker{ledger: l, state: credit.NewState(l.distributor)}
-	head, err := l.Head(ctx)
-	if err != nil {
-		return Checked{}, err
-	}
-	if err := c.replay(ctx, head); err != nil {
-		return Checked{}, err
-	}
-	resellers, err := c.resellers(ctx)
-	if err != nil {
-		return Checked{}, err
-	}
-	if err := c.strangers(ctx); err != nil {
-		return Checked{}, err
-	}
-	if err := c.beyond(ctx); err != nil {
-		return Checked{}, err
-	}
-	return Checked{Head: c.state.Head(), Records: c.state.Head().Sequence, Resellers: resellers}, nil
+// CheckOptions adjust a check. The zero value checks the whole ledger.
+type CheckOptions struct {
+	// After is a head that is trusted, such as [Checked.Head] of an earlier check,
+	// kept where nobody who can write the ledger can write. The log must go through
+	// it, and records up to it are not replayed again; only its sequence and its hash
+	// are looked at. Sequence 0 is the beginning.
+	After credit.Head
+	// Progress hears, after every page, what was found in order so far, and up to
+	// which record the log is being checked. It runs in the caller's goroutine.
+	Progress func(so Checked, of int64)
 }
 
+// Check checks the whole ledger; see [Ledger.CheckWith].
+func (l *Ledger) Check(ctx context.Context) (Checked, error) {
+	return l.CheckWith(ctx, CheckOptions{})
+}
+
+// CheckWith replays the ledger from its first record, or from one that is trusted:
+// every record is decided again by the rules and must come out the same, hash
+// included; every key and every external id must lead to its record; no record may
+// be after the head; and head, figures and status of every stored reseller must be
+// what the records give. The first thing that is wrong is a *credit.CorruptError.
+//
+// It takes no lock, may run beside writers, and reads in pages. In memory it holds a
+// page and at most 50,000 resellers, however many there are; those that it forgot
+// it takes from their newest record again.
+//
+// After a trusted head, what is before it is believed: that its keys and external
+// ids lead to their records is not checked again, and what resellers had there is
+// taken from records that are not replayed. A wrong one shows all the same if the
+// reseller was touched since, or if it is not what is stored.
+//
+// A reseller's profile and bound-at are in no record, so they are not checked. Nor
+// is it seen whether a store holds keys that no record has. docs/check.md goes
+// through the tables of package sqlstore.
+func (l *Ledger) CheckWith(ctx context.Context, o CheckOptions) (Checked, error) {
+	return newChecker(l, o, checkerMemory).run(ctx)
+}
+
+// checkerMemory is how many resellers a check remembers.
+const checkerMemory = 50_000
+
 type checker struct {
-	ledger *Ledger
-	state  *credit.State
-	ids    []uuid.UUID // of the resellers that the records added
+	ledger  *Ledger
+	options CheckOptions
+	head    credit.Head // up to which the records are verified
+	// known are some of the resellers as they are there: id, figures and status.
+	known   *lru.Cache[uuid.UUID, credit.Reseller]
+	checked int // resellers
+}
+
+func newChecker(l *Ledger, o CheckOptions, remembers int) *checker {
+	known, _ := lru.New[uuid.UUID, credit.Reseller](remembers) // an error if that is not positive
+	return &checker{ledger: l, options: o, head: credit.NewState(l.distributor).Head(), known: known}
+}
+
+func (c *checker) run(ctx context.Context) (Checked, error) {
+	head, err := c.ledger.Head(ctx)
+	if err != nil {
+		return Checked{}, err
+	}
+	for _, part := range []func() error{
+		func() error { return c.trust(ctx, head) },
+		func() error { return c.replay(ctx, head) },
+		func() error { return c.resellers(ctx) },
+		func() error { return c.strangers(ctx) },
+		func() error { return c.beyond(ctx) },
+	} {
+		if err := part(); err != nil {
+			return Checked{}, err
+		}
+	}
+	return c.sound(), nil
+}
+
+// sound is what was found in order so far.
+func (c *checker) sound() Checked {
+	return Checked{Head: c.head, Records: c.head.Sequence - c.options.After.Sequence, Resellers: c.checked}
+}
+
+func (c *checker) progress(of int64) {
+	if c.options.Progress != nil {
+		c.options.Progress(c.sound(), of)
+	}
+}
+
+// trust goes on from the trusted head, which the log must go through.
+func (c *checker) trust(ctx context.Context, head credit.Head) error {
+	after := c.options.After
+	switch {
+	case after.Sequence < 0:
+		return &credit.InvalidError{Field: "trusted head", Problem: fmt.Sprintf("has the sequence %d, must be 0 or more", after.Sequence)}
+	case after.Sequence == 0:
+		if !after.Hash.IsZero() && after.Hash != c.head.Hash {
+			return &credit.CorruptError{Problem: "the trusted head is that of another ledger"}
+		}
+		return nil
+	case after.Sequence > head.Sequence:
+		return &credit.CorruptError{Sequence: head.Sequence + 1, Problem: fmt.Sprintf("is missing; the head that is trusted is record %d", after.Sequence)}
+	}
+	page, err := c.ledger.Records(ctx, credit.RecordQuery{After: max(0, after.Sequence-2), Before: after.Sequence + 1})
+	if err != nil {
+		return err
+	}
+	previous := c.head.Hash
+	for _, r := range page.Items {
+		if r.Sequence < after.Sequence {
+			previous = r.Hash
+			continue
+		}
+		if r.Hash != after.Hash || r.ChainHash(previous) != after.Hash {
+			return &credit.CorruptError{Sequence: r.Sequence, Problem: fmt.Sprintf("it is not the record that is trusted, whose hash is %s, or does not follow the one before", after.Hash)}
+		}
+		c.head = r.Head()
+	}
+	if c.head.Sequence != after.Sequence {
+		return &credit.CorruptError{Sequence: after.Sequence, Problem: "is missing, though it is the head that is trusted"}
+	}
+	return nil
 }
 
 // replay verifies the records up to a head that was read before.
 func (c *checker) replay(ctx context.Context, to credit.Head) error {
-	for c.state.Head().Sequence < to.Sequence {
-		last := c.state.Head().Sequence
-		page, err := c.ledger.Records(ctx, credit.RecordQuery{After: last, Before: to.Sequence + 1, Limit: credit.MaxPageSize})
+	for c.head.Sequence < to.Sequence {
+		page, err := c.ledger.Records(ctx, credit.RecordQuery{After: c.head.Sequence, Before: to.Sequence + 1, Limit: credit.MaxPageSize})
 		if err != nil {
 			return err
 		}
 		if len(page.Items) == 0 {
-			return &credit.CorruptError{Sequence: last + 1, Problem: fmt.Sprintf("is missing; the head says that there are %d", to.Sequence)}
+			return &credit.CorruptError{Sequence: c.head.Sequence + 1, Problem: fmt.Sprintf("is missing; the head says that there are %d", to.Sequence)}
 		}
-		for _, r := range page.Items {
-			if err := c.state.Verify(r); err != nil {
-				return err
-			}
-			if r.Kind == credit.KindAdd {
-				c.ids = append(c.ids, r.ResellerID)
-			}
+		if err := c.verify(ctx, page.Items); err != nil {
+			return err
 		}
-		if err := c.keys(ctx, page.Items); err != nil {
+		if err := c.leads(ctx, page.Items); err != nil {
+			return err
+		}
+		c.progress(to.Sequence)
+	}
+	if !sameHead(c.head, to) {
+		return &credit.CorruptError{Sequence: c.head.Sequence, Problem: fmt.Sprintf("the stored head (record %d, %s granted, %s allocated) is not what it gives (%s granted, %s allocated), or has another hash or time",
+			to.Sequence, to.Pool.Granted, to.Pool.Allocated, c.head.Pool.Granted, c.head.Pool.Allocated)}
+	}
+	return nil
+}
+
+// verify decides a page of records again, on the resellers that it touches.
+func (c *checker) verify(ctx context.Context, page []credit.Record) error {
+	asked, seen := credit.ReadSet{}, map[uuid.UUID]bool{uuid.Nil: true}
+	for _, r := range page {
+		if !seen[r.ResellerID] {
+			seen[r.ResellerID] = true
+			asked.Resellers = append(asked.Resellers, r.ResellerID)
+		}
+		// Whether an external id was given out before, the store is asked afterwards.
+		asked.ExternalIDs = append(asked.ExternalIDs, r.ExternalID)
+	}
+	found, err := c.resellersAt(ctx, asked.Resellers)
+	if err != nil {
+		return err
+	}
+	asked.Resellers = append(asked.Resellers, uuid.Nil)
+	state := credit.LoadState(asked, credit.Snapshot{Head: c.head, Resellers: slices.Collect(maps.Values(found))})
+	for _, r := range page {
+		if err := state.Verify(r); err != nil {
 			return err
 		}
 	}
-	if have := c.state.Head(); !sameHead(have, to) {
-		return &credit.CorruptError{Sequence: have.Sequence, Problem: fmt.Sprintf("the stored head (record %d, %s granted, %s allocated) is not what it gives (%s granted, %s allocated), or has another hash or time",
-			to.Sequence, to.Pool.Granted, to.Pool.Allocated, have.Pool.Granted, have.Pool.Allocated)}
+	c.head = state.Head()
+	for id := range seen {
+		if r, ok := state.Reseller(id); ok {
+			c.known.Add(id, r)
+		}
 	}
 	return nil
+}
+
+// resellersAt are those of the resellers that were added by the records verified
+// so far, as they were then: remembered, or by their newest records.
+func (c *checker) resellersAt(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]credit.Reseller, error) {
+	at := make(map[uuid.UUID]credit.Reseller, len(ids))
+	var forgotten []credit.Reseller
+	for _, id := range ids {
+		if r, ok := c.known.Get(id); ok {
+			at[id] = r
+		} else {
+			forgotten = append(forgotten, credit.Reseller{ID: id})
+		}
+	}
+	if c.head.Sequence == 0 {
+		return at, nil
+	}
+	found, err := c.ledger.asOf(ctx, forgotten, c.head.Sequence)
+	for _, r := range found {
+		at[r.ID] = r
+		c.known.Add(r.ID, r)
+	}
+	return at, err
 }
 
 func sameHead(a, b credit.Head) bool {
@@ -92,64 +227,97 @@ func sameHead(a, b credit.Head) bool {
 		a.Pool.Granted.Equal(b.Pool.Granted) && a.Pool.Allocated.Equal(b.Pool.Allocated)
 }
 
-// keys checks that every key of the page leads to its record.
-func (c *checker) keys(ctx context.Context, page []credit.Record) error {
+// leads checks that every key and external id of the page leads to its record.
+func (c *checker) leads(ctx context.Context, page []credit.Record) error {
 	var asked credit.ReadSet
 	for _, r := range page {
 		if r.Key != "" {
 			asked.Keys = append(asked.Keys, r.Key)
 		}
+		if r.Kind == credit.KindAdd {
+			asked.ExternalIDs = append(asked.ExternalIDs, r.ExternalID)
+		}
 	}
-	if len(asked.Keys) == 0 {
+	if len(asked.Keys)+len(asked.ExternalIDs) == 0 {
 		return nil
 	}
 	found, err := c.ledger.load(ctx, asked)
 	if err != nil {
 		return err
 	}
-	sequences := make(map[string]int64, len(found.Records))
+	sequences, holders := make(map[string]int64, len(found.Records)), make(map[string]uuid.UUID, len(found.Resellers))
 	for _, r := range found.Records {
 		sequences[r.Key] = r.Sequence
 	}
+	for _, r := range found.Resellers {
+		holders[r.ExternalID] = r.ID
+	}
 	for _, r := range page {
-		if r.Key != "" && sequences[r.Key] != r.Sequence {
+		switch {
+		case r.Key != "" && sequences[r.Key] != r.Sequence:
 			return &credit.CorruptError{Sequence: r.Sequence, Problem: fmt.Sprintf("its key leads to record %d", sequences[r.Key])}
+		case r.Kind == credit.KindAdd && holders[r.ExternalID] != r.ResellerID:
+			return &credit.CorruptError{Sequence: r.Sequence, Problem: fmt.Sprintf("the reseller %s that it adds is missing, or its external id leads to another, %s", r.ResellerID, holders[r.ExternalID])}
 		}
 	}
 	return nil
 }
 
 // resellers compares the stored resellers with what the records give, some at a
-// time, each lot at a head of its own, and returns how many.
-func (c *checker) resellers(ctx context.Context) (checked int, err error) {
-	for checked < len(c.ids) { // replaying may find more
-		lot := c.ids[checked:min(checked+credit.MaxPageSize, len(c.ids))]
-		found, err := c.ledger.load(ctx, credit.ReadSet{Resellers: lot})
+// time, each lot at a head of its own.
+func (c *checker) resellers(ctx context.Context) error {
+	for last := int64(0); last < c.head.Sequence; {
+		added, err := c.ledger.Records(ctx, credit.RecordQuery{Kinds: []credit.Kind{credit.KindAdd}, After: last, Before: c.head.Sequence + 1, Limit: credit.MaxPageSize})
 		if err != nil {
-			return checked, err
+			return err
 		}
-		if err := c.replay(ctx, found.Head); err != nil {
-			return checked, err
+		if len(added.Items) == 0 {
+			return nil
 		}
-		stored := make(map[uuid.UUID]credit.Reseller, len(found.Resellers))
-		for _, r := range found.Resellers {
-			stored[r.ID] = r
+		last = added.Items[len(added.Items)-1].Sequence
+		if err := c.compare(ctx, added.Items); err != nil {
+			return err
 		}
-		for _, id := range lot {
-			want, _ := c.state.Reseller(id)
-			have, ok := stored[id]
-			switch {
-			case !ok:
-				return checked, c.corrupt("reseller %s is missing", id)
-			case have.Status != want.Status || have.ExternalID != want.ExternalID:
-				return checked, c.corrupt("reseller %s is stored as %s with external id %q; the records give %s and %q", id, have.Status, have.ExternalID, want.Status, want.ExternalID)
-			case !have.Allocated.Equal(want.Allocated) || !have.Used.Equal(want.Used):
-				return checked, c.corrupt("reseller %s is stored with allocated %s, used %s; the records give %s and %s", id, have.Allocated, have.Used, want.Allocated, want.Used)
-			}
-		}
-		checked += len(lot)
+		c.checked += len(added.Items)
+		c.progress(c.head.Sequence)
 	}
-	return checked, nil
+	return nil
+}
+
+// compare compares the resellers that the records added with the stored ones.
+func (c *checker) compare(ctx context.Context, added []credit.Record) error {
+	ids := make([]uuid.UUID, len(added))
+	for i, r := range added {
+		ids[i] = r.ResellerID
+	}
+	found, err := c.ledger.load(ctx, credit.ReadSet{Resellers: ids})
+	if err != nil {
+		return err
+	}
+	if err := c.replay(ctx, found.Head); err != nil {
+		return err
+	}
+	wanted, err := c.resellersAt(ctx, ids)
+	if err != nil {
+		return err
+	}
+	stored := make(map[uuid.UUID]credit.Reseller, len(found.Resellers))
+	for _, r := range found.Resellers {
+		stored[r.ID] = r
+	}
+	for _, r := range added {
+		id := r.ResellerID
+		want, have := wanted[id], stored[id]
+		switch _, ok := stored[id]; {
+		case !ok:
+			return c.corrupt("reseller %s is missing", id)
+		case have.Status != want.Status || have.ExternalID != r.ExternalID:
+			return c.corrupt("reseller %s is stored as %s with external id %q; the records give %s and %q", id, have.Status, have.ExternalID, want.Status, r.ExternalID)
+		case !have.Allocated.Equal(want.Allocated) || !have.Used.Equal(want.Used):
+			return c.corrupt("reseller %s is stored with allocated %s, used %s; the records give %s and %s", id, have.Allocated, have.Used, want.Allocated, want.Used)
+		}
+	}
+	return nil
 }
 
 // strangers looks for stored resellers that no record added.
@@ -160,8 +328,11 @@ func (c *checker) strangers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		unknown := func(r credit.Reseller) bool { _, ok := c.state.Reseller(r.ID); return !ok }
-		if slices.ContainsFunc(page.Items, unknown) { // perhaps added since
+		unknown, err := c.unknown(ctx, page.Items)
+		if err != nil {
+			return err
+		}
+		if len(unknown) > 0 { // perhaps added since
 			head, err := c.ledger.Head(ctx)
 			if err != nil {
 				return err
@@ -169,9 +340,12 @@ func (c *checker) strangers(ctx context.Context) error {
 			if err := c.replay(ctx, head); err != nil {
 				return err
 			}
+			if unknown, err = c.unknown(ctx, unknown); err != nil {
+				return err
+			}
 		}
-		if i := slices.IndexFunc(page.Items, unknown); i >= 0 {
-			return c.corrupt("reseller %s is stored, but no record added it", page.Items[i].ID)
+		if len(unknown) > 0 {
+			return c.corrupt("reseller %s is stored, but no record added it", unknown[0].ID)
 		}
 		if q.Cursor = page.Next; q.Cursor == "" {
 			return nil
@@ -179,9 +353,19 @@ func (c *checker) strangers(ctx context.Context) error {
 	}
 }
 
+// unknown are those of the resellers that no record added.
+func (c *checker) unknown(ctx context.Context, stored []credit.Reseller) ([]credit.Reseller, error) {
+	ids := make([]uuid.UUID, len(stored))
+	for i, r := range stored {
+		ids[i] = r.ID
+	}
+	known, err := c.resellersAt(ctx, ids)
+	return slices.DeleteFunc(slices.Clone(stored), func(r credit.Reseller) bool { _, ok := known[r.ID]; return ok }), err
+}
+
 // beyond looks for records that the head does not reach.
 func (c *checker) beyond(ctx context.Context) error {
-	page, err := c.ledger.Records(ctx, credit.RecordQuery{After: c.state.Head().Sequence, NewestFirst: true, Limit: 1})
+	page, err := c.ledger.Records(ctx, credit.RecordQuery{After: c.head.Sequence, NewestFirst: true, Limit: 1})
 	if err != nil || len(page.Items) == 0 {
 		return err
 	}
@@ -196,5 +380,5 @@ func (c *checker) beyond(ctx context.Context) error {
 }
 
 func (c *checker) corrupt(format string, args ...any) error {
-	return &credit.CorruptError{Sequence: c.state.Head().Sequence, Problem: fmt.Sprintf(format, args...)}
+	return &credit.CorruptError{Sequence: c.head.Sequence, Problem: fmt.Sprintf(format, args...)}
 }

@@ -129,9 +129,7 @@ func TestCheckNamesARecordThatWasTamperedWith(t *testing.T) {
 	log := b.log()
 	var at int
 	b.store.records = func(_ context.Context, q credit.RecordQuery, _ func() ([]credit.Record, error)) ([]credit.Record, error) {
-		return slices.DeleteFunc(slices.Clone(log), func(r credit.Record) bool {
-			return r.Sequence <= q.After || q.Before > 0 && r.Sequence >= q.Before
-		}), nil
+		return slices.DeleteFunc(slices.Clone(log), func(r credit.Record) bool { return !q.Matches(r) }), nil
 	}
 	_, err := b.Check(t.Context())
 	require.NoError(t, err)
@@ -187,7 +185,7 @@ func TestCheckNamesARecordAfterTheHead(t *testing.T) {
 		b.store.records = func(_ context.Context, q credit.RecordQuery, next func() ([]credit.Record, error)) ([]credit.Record, error) {
 			page, err := next()
 			stranger := log[14]
-			if stranger.Sequence += extra; len(page) < q.Limit && stranger.Sequence > q.After && (q.Before == 0 || stranger.Sequence < q.Before) {
+			if stranger.Sequence += extra; len(page) < q.Limit && q.Matches(stranger) {
 				page = append(page, stranger)
 			}
 			return page, err
@@ -400,4 +398,184 @@ func TestCheckChecksWhatItCounts(t *testing.T) {
 	checked, err := b.Check(t.Context())
 	require.NoError(t, err)
 	assert.Len(t, seen, checked.Resellers, "resellers are counted as checked that nobody looked at")
+}
+
+// busyBook is a ledger of some pages, in which most resellers are touched again.
+func busyBook(t *testing.T, resellers int) *book {
+	t.Helper()
+	b := newBook(t, store.Options{})
+	var commands []credit.Command
+	for i := range resellers {
+		commands = append(commands, credit.NewReseller{ExternalID: fmt.Sprint("busy-", i), Name: "Reseller", Key: fmt.Sprint("add-", i)})
+	}
+	b.all(commands)
+	page, err := b.store.Records(t.Context(), acme.ID, credit.RecordQuery{Kinds: []credit.Kind{credit.KindAdd}, Limit: resellers + 1})
+	require.NoError(t, err)
+	for round := range 3 {
+		commands = nil
+		for i, r := range page {
+			commands = append(commands, credit.Usage{ResellerID: r.ResellerID, Amount: amt("1"), Key: fmt.Sprint("use-", round, i)})
+			if i%10 == 0 {
+				commands = append(commands, []credit.Command{credit.Freeze{ResellerID: r.ResellerID}, credit.Unfreeze{ResellerID: r.ResellerID}, credit.Close{ResellerID: r.ResellerID}}[round])
+			}
+		}
+		b.all(commands)
+	}
+	return b
+}
+
+// all are commands that are accepted.
+func (b *book) all(commands []credit.Command) {
+	b.t.Helper()
+	outcomes, err := b.Bulk(b.t.Context(), commands, credit.BulkOptions{})
+	require.NoError(b.t, err)
+	for _, o := range outcomes {
+		require.NoError(b.t, o.Err)
+	}
+}
+
+func TestCheckMayForgetResellers(t *testing.T) {
+	t.Parallel()
+	b := busyBook(t, 1500)
+	want, err := b.Check(t.Context())
+	require.NoError(t, err)
+	for _, remembered := range []int{1, 700} {
+		got, err := b.CheckRemembering(t.Context(), store.CheckOptions{}, remembered)
+		require.NoError(t, err, "a check that remembers %d resellers", remembered)
+		assert.Equal(t, want, got)
+	}
+	// What it forgot it takes from records, and those must not lead it astray.
+	b.store.latest = func(next func() ([]credit.Record, error)) ([]credit.Record, error) {
+		found, err := next()
+		for i := range found {
+			found[i].After.Used = amt("77")
+		}
+		return found, err
+	}
+	_, err = b.CheckRemembering(t.Context(), store.CheckOptions{}, 1)
+	require.ErrorIs(t, err, credit.ErrCorrupt, "a newest record that is another than the verified one passed")
+	b.store.latest = func(func() ([]credit.Record, error)) ([]credit.Record, error) { return nil, errLost }
+	_, err = b.CheckRemembering(t.Context(), store.CheckOptions{}, 1)
+	require.ErrorIs(t, err, errLost)
+}
+
+func TestCheckGoesOnFromAHeadThatIsTrusted(t *testing.T) {
+	t.Parallel()
+	b := busyBook(t, 1200)
+	log := b.log()
+	end := log[len(log)-1].Head()
+	for _, at := range []int{0, 1, 2, 3, 1199, 1200, 1201, 2500, len(log) - 1, len(log)} {
+		trusted := credit.NewState(acme).Head()
+		if at > 0 {
+			trusted = log[at-1].Head()
+		}
+		// Its sequence and hash are enough.
+		trusted.Pool, trusted.RecordedAt = credit.Pool{}, time.Time{}
+		read := map[int64]bool{}
+		b.store.records = func(_ context.Context, q credit.RecordQuery, next func() ([]credit.Record, error)) ([]credit.Record, error) {
+			page, err := next()
+			if len(q.Kinds) == 0 {
+				for _, r := range page {
+					read[r.Sequence] = true
+				}
+			}
+			return page, err
+		}
+		checked, err := b.CheckWith(t.Context(), store.CheckOptions{After: trusted})
+		require.NoError(t, err, "after record %d", at)
+		assert.Equal(t, store.Checked{Head: end, Records: end.Sequence - int64(at), Resellers: 1201}, checked)
+		assert.LessOrEqual(t, len(read), len(log)-at+2, "what is trusted is not read again")
+		assert.GreaterOrEqual(t, len(read), len(log)-at)
+		b.store.records = nil
+	}
+	_, err := b.CheckWith(t.Context(), store.CheckOptions{After: credit.Head{Sequence: -1}})
+	require.ErrorIs(t, err, credit.ErrInvalid)
+}
+
+func TestCheckSaysThatTheLogDoesNotGoThroughTheTrustedHead(t *testing.T) {
+	t.Parallel()
+	b := goodBook(t)
+	log := b.log()
+	for name, trusted := range map[string]credit.Head{
+		"another record":   {Sequence: 7, Hash: log[7].Hash},
+		"no hash":          {Sequence: 7},
+		"a tail cut off":   {Sequence: 20, Hash: log[3].Hash},
+		"another ledger's": {Hash: credit.Genesis(credit.Distributor{ID: id(9), Name: "X", Currency: "USD"})},
+	} {
+		_, err := b.CheckWith(t.Context(), store.CheckOptions{After: trusted})
+		var corrupt *credit.CorruptError
+		require.ErrorAs(t, err, &corrupt, name)
+		assert.Equal(t, min(trusted.Sequence, 16), corrupt.Sequence, "%s: the first that is wrong, or missing, is named", name)
+	}
+	// The record has the hash, but is not what it was made of.
+	for _, change := range []func(*credit.Record){
+		func(r *credit.Record) { r.Pool.Granted = r.Pool.Granted.Add(amt("1")) },
+		func(r *credit.Record) { r.Sequence = 0 },
+	} {
+		b.store.records = func(_ context.Context, _ credit.RecordQuery, next func() ([]credit.Record, error)) ([]credit.Record, error) {
+			page, err := next()
+			for i := range page {
+				if page[i].Sequence == 7 {
+					change(&page[i])
+				}
+			}
+			return page, err
+		}
+		_, err := b.CheckWith(t.Context(), store.CheckOptions{After: log[6].Head()})
+		var corrupt *credit.CorruptError
+		require.ErrorAs(t, err, &corrupt)
+		assert.EqualValues(t, 7, corrupt.Sequence, "the trusted record itself is at fault")
+	}
+	b.store.records = func(context.Context, credit.RecordQuery, func() ([]credit.Record, error)) ([]credit.Record, error) {
+		return nil, errLost
+	}
+	_, err := b.CheckWith(t.Context(), store.CheckOptions{After: log[6].Head()})
+	require.ErrorIs(t, err, errLost)
+}
+
+// Figures from before the trusted head are believed only as far as nothing says
+// otherwise.
+func TestCheckFindsAStoredFigureThatIsOlderThanTheTrustedHead(t *testing.T) {
+	t.Parallel()
+	b := goodBook(t)
+	log := b.log()
+	b.store.load = func(_ context.Context, asked credit.ReadSet, next func() (credit.Snapshot, error)) (credit.Snapshot, error) {
+		found, err := next()
+		for i := range found.Resellers {
+			found.Resellers[i].Used = amt("1")
+		}
+		return found, err
+	}
+	_, err := b.CheckWith(t.Context(), store.CheckOptions{After: log[len(log)-1].Head()})
+	require.ErrorIs(t, err, credit.ErrCorrupt, "a changed figure passed because its record is old")
+}
+
+func TestCheckNamesAnAddedResellerWhoseExternalIDLeadsElsewhere(t *testing.T) {
+	t.Parallel()
+	b := goodBook(t)
+	b.store.load = func(_ context.Context, asked credit.ReadSet, next func() (credit.Snapshot, error)) (credit.Snapshot, error) {
+		found, err := next()
+		if len(asked.ExternalIDs) > 0 {
+			found.Resellers[0].ID = id(99)
+		}
+		return found, err
+	}
+	assert.Contains(t, b.corrupt("two resellers with one external id passed").Problem, id(99).String())
+}
+
+func TestCheckTellsHowFarItIs(t *testing.T) {
+	t.Parallel()
+	b := busyBook(t, 1200)
+	var told []store.Checked
+	checked, err := b.CheckWith(t.Context(), store.CheckOptions{Progress: func(so store.Checked, of int64) {
+		assert.Equal(t, int64(len(b.log())), of)
+		if len(told) > 0 {
+			last := told[len(told)-1]
+			assert.True(t, so.Records >= last.Records && so.Resellers >= last.Resellers && so != last, "it goes on")
+		}
+		told = append(told, so)
+	}})
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, len(told), 7, "once a page")
+	assert.Equal(t, checked, told[len(told)-1])
 }

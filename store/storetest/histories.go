@@ -82,8 +82,9 @@ type (
 	// input is one call: commands, or a read.
 	input struct {
 		client   int
-		commands []credit.Command // one, or an all-or-nothing call
+		commands []credit.Command // one, or those of a bulk call
 		bulk     bool
+		options  credit.BulkOptions
 		read     string    // pool, head, reseller, resellers, records; log for all of it, in the end
 		id       uuid.UUID // of the reseller that is read
 		after    int64     // of the records that are read
@@ -136,7 +137,17 @@ func runHistory(ctx context.Context, set setting, rng *rand.Rand) (*history, str
 	now := func() int64 { return int64(time.Since(start)) }
 	perform := func(in input, l *store.Ledger, cancelSoon bool) (porcupine.Operation, string) {
 		op := porcupine.Operation{ClientId: in.client, Input: in, Call: now()}
-		out, happened, problem := call(ctx, l, in, cancelSoon)
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		if cancelSoon && in.read == "" {
+			go func() {
+				for range 3 {
+					runtime.Gosched()
+				}
+				cancel()
+			}()
+		}
+		out, happened, problem := call(ctx, l, in)
 		if set.tolerant && !happened {
 			problem = ""
 		}
@@ -289,7 +300,7 @@ func nextInput(rng *rand.Rand, client int, ids []uuid.UUID, shared []credit.Comm
 		in.commands = []credit.Command{pickOne(rng, shared)}
 		return in
 	case n < 73:
-		in.bulk = true
+		in.bulk, in.options.AllOrNothing = true, true
 		in.commands = []credit.Command{labelled(credit.Repossession{ResellerID: id, Amount: amount}, label), labelled(credit.Allocation{ResellerID: other, Amount: amount}, label)}
 		if rng.IntN(3) == 0 {
 			in.commands = append(in.commands, pickOne(rng, shared), labelled(credit.Usage{ResellerID: id, Amount: amount}, label))
@@ -323,17 +334,7 @@ const recordsAtOnce = 3
 
 // call makes one call. It did not happen if the ledger says so: a full queue, or a
 // caller that gave up while it waited.
-func call(ctx context.Context, l *store.Ledger, in input, cancelSoon bool) (out output, happened bool, problem string) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if cancelSoon && in.read == "" {
-		go func() {
-			for range 3 {
-				runtime.Gosched()
-			}
-			cancel()
-		}()
-	}
+func call(ctx context.Context, l *store.Ledger, in input) (out output, happened bool, problem string) {
 	if in.read != "" {
 		// A read runs in the caller's goroutine, and so does a panic of the store.
 		defer func() {
@@ -348,7 +349,7 @@ func call(ctx context.Context, l *store.Ledger, in input, cancelSoon bool) (out 
 	switch in.read {
 	case "":
 		if in.bulk {
-			out.outcomes, err = l.Bulk(ctx, in.commands, credit.BulkOptions{AllOrNothing: true})
+			out.outcomes, err = l.Bulk(ctx, in.commands, in.options)
 			break
 		}
 		var receipt credit.Receipt

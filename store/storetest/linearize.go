@@ -95,9 +95,10 @@ func (h *history) prepare() string {
 	}
 	owner := map[uuid.UUID]int{}
 	for i, op := range h.operations {
+		in, _ := op.Input.(input)
 		out, _ := op.Output.(output)
 		for _, o := range out.outcomes {
-			if o.Err == nil && !o.Receipt.Replayed {
+			if in.wrote(o) {
 				if other, twice := owner[o.Receipt.ID]; twice {
 					return fmt.Sprintf("record %d was acknowledged to two calls, %d and %d", o.Receipt.Sequence, other, i)
 				}
@@ -179,29 +180,38 @@ func (h *history) step(op, n int, in input, out output) (bool, int) {
 		return true, n + h.wrote(n, in)
 	}
 	for _, o := range out.outcomes {
-		if o.Err == nil && !o.Receipt.Replayed {
+		if in.wrote(o) {
 			n++
 		}
 	}
 	return true, n
 }
 
+// wrote tells whether the outcome of one of the commands is a new record.
+func (in input) wrote(o credit.Outcome) bool {
+	return o.Err == nil && !o.Receipt.Replayed && !in.options.DryRun
+}
+
 // wrote is how many of the log's records, after the first n, are what the commands
 // of a lost answer give there; 0 if they cannot have taken effect there.
 func (h *history) wrote(n int, in input) int {
+	if in.options.DryRun {
+		return 0
+	}
 	state, written := h.stateAt(n, in.commands), 0
 	for _, c := range in.commands {
-		if n+written == len(h.log) {
-			return 0
+		var r credit.Record // none, if there is none
+		if n+written < len(h.log) {
+			r = h.log[n+written]
 		}
-		r := h.log[n+written]
-		receipt, err := state.Execute(c, credit.Stamp{Time: r.RecordedAt, RecordID: r.ID, ResellerID: r.ResellerID})
+		receipt, err := state.Execute(c, credit.Stamp{Time: r.RecordedAt, RecordID: r.ID, ResellerID: cmp.Or(r.ResellerID, drafted)})
 		switch {
+		case err != nil && in.bulk && !in.options.AllOrNothing: // refused alone
 		case err != nil:
 			return 0
 		case receipt.Replayed:
-		case !reflect.DeepEqual(receipt.Record, r):
-			return 0
+		case !reflect.DeepEqual(receipt.Record, r), !slices.Contains(h.unowned, n+written):
+			return 0 // it is another's, perhaps of the same commands sent again
 		default:
 			written++
 		}
@@ -247,8 +257,11 @@ func (h *history) decides(n int, in input, out output) bool {
 	receipts, errs := make([]credit.Receipt, len(in.commands)), make([]error, len(in.commands))
 	refused := false
 	for i, c := range in.commands {
-		var at credit.Stamp
-		if got := out.outcomes[i]; got.Err == nil && !got.Receipt.Replayed {
+		at := credit.Stamp{ResellerID: drafted}
+		switch got := out.outcomes[i]; {
+		case got.Err == nil && in.options.DryRun:
+			at.Time = got.Receipt.RecordedAt
+		case in.wrote(got):
 			at = credit.Stamp{Time: got.Receipt.RecordedAt, RecordID: got.Receipt.ID, ResellerID: got.Receipt.ResellerID}
 			if next := int(got.Receipt.Sequence) - 1; next < n || next >= len(h.log) || h.log[next].ID != got.Receipt.ID {
 				return false // the record has its own place in the log
@@ -263,17 +276,32 @@ func (h *history) decides(n int, in input, out output) bool {
 			if !sameRefusal(errs[i], got.Err) {
 				return false
 			}
-		case in.bulk && refused:
+		case in.options.AllOrNothing && refused:
 			if !errors.Is(got.Err, credit.ErrNotApplied) {
 				return false
 			}
-		case got.Err != nil || !reflect.DeepEqual(receipts[i], got.Receipt):
+		case got.Err != nil || !reflect.DeepEqual(in.answer(receipts[i], n), got.Receipt):
 			return false
-		case !got.Receipt.Replayed && !reflect.DeepEqual(h.log[got.Receipt.Sequence-1], got.Receipt.Record):
+		case in.wrote(got) && !reflect.DeepEqual(h.log[got.Receipt.Sequence-1], got.Receipt.Record):
 			return false
 		}
 	}
 	return true
+}
+
+// drafted is the id of a reseller that has none.
+var drafted = uuid.UUID{15: 1}
+
+// answer is the receipt of a command as it is told: that of a dry run, after n
+// records, lacks what only a written record has.
+func (in input) answer(r credit.Receipt, n int) credit.Receipt {
+	if in.options.DryRun && r.Sequence > int64(n) {
+		r.Sequence, r.ID, r.Hash = 0, uuid.Nil, credit.Hash{}
+		if r.Kind == credit.KindAdd {
+			r.ResellerID = uuid.Nil
+		}
+	}
+	return r
 }
 
 // sameRefusal tells whether two refusals are the same, figures included. The
@@ -432,20 +460,32 @@ func (h *history) inside() map[int]bool {
 		out, _ := op.Output.(output)
 		first, written := 0, 0
 		for _, o := range out.outcomes {
-			if o.Err == nil && !o.Receipt.Replayed {
+			if in.input.wrote(o) {
 				if written++; written == 1 {
 					first = int(o.Receipt.Sequence) - 1
 				}
 			}
 		}
 		within(first, written)
-		for _, n := range h.unowned {
-			if out.lost {
-				within(n, h.wrote(n, in.input))
+	}
+	for _, n := range h.unowned {
+		within(n, h.leastWrote(n))
+	}
+	return inside
+}
+
+// leastWrote is the least that one of the calls whose answer was lost can have
+// written after n records: of several with the same command nobody knows which it was.
+func (h *history) leastWrote(n int) (least int) {
+	for _, op := range h.operations {
+		in, _ := op.Input.(numbered)
+		if out, _ := op.Output.(output); out.lost {
+			if written := h.wrote(n, in.input); written > 0 && (least == 0 || written < least) {
+				least = written
 			}
 		}
 	}
-	return inside
+	return least
 }
 
 func (h *history) tell(i int) string {
