@@ -18,7 +18,8 @@
 # KIND postgres is a primary, node 1, two standbys, and a PgBouncer in transaction mode before the primary. Each commit
 # waits until one standby has it, whichever node is the primary. Its verbs:
 #
-#	kill N...       kill -9 nodes
+#	kill N...       kill -9 nodes, all at once
+#	start N         start a killed node again as what it was
 #	promote N       make a standby the primary
 #	follow N M      have the standby N follow M from now on
 #	rejoin N M      start a killed N as a standby of M, without what it had written beyond M
@@ -285,6 +286,7 @@ postgres_route() {
 postgres_verb() {
 	case $* in
 	kill\ [1-3]*) kill_nodes "${@:2}" ;;
+	start\ [1-3]) postgres_start "$2" || failed "postgres node $2" "$dir/$2/log" ;;
 	promote\ [1-3]) as_user postgres "$postgres15/pg_ctl" --pgdata="$dir/$2/data" --silent --wait --timeout="$start_seconds" promote </dev/null ;;
 	follow\ [1-3]\ [1-3])
 		postgres_standby "$2" "$3"

@@ -31,7 +31,7 @@ func galeraOutlets(t testing.TB, n *nodes, each int, d credit.Distributor) []out
 	var outlets []outlet
 	for range each {
 		for _, dsn := range n.node {
-			outlets = append(outlets, newOutlet(t, "mysql", dsn, sqlstore.MySQL, d))
+			outlets = append(outlets, newOutlet(t, "mysql", dsn, sqlstore.MySQL, d, commitTimeout))
 		}
 	}
 	return outlets
@@ -158,34 +158,85 @@ func repair(t *testing.T, dsn string) {
 
 // On a cluster, a statement that the driver prepares in the server can hide that the
 // transaction was taken back, so that the rest of it is committed alone. A pool that
-// prepares is refused, and in a transaction of such a pool, which nobody can check,
-// the ledger writes all or nothing.
-func TestGaleraHalfTransactionsOfPreparedStatements(t *testing.T) {
+// prepares is refused. In a transaction of such a pool, which nobody can check, the
+// ledger is written as a whole or not at all; what else the caller writes in it is not.
+func TestGaleraHalfTransactions(t *testing.T) {
 	records := fromEnvironment(t, recordsVariable, 500)
 	n := startNodes(t, "galera")
-	outlets := galeraOutlets(t, n, 2, acme())
-	for i := range outlets {
-		c, err := mysql.ParseDSN(n.node[i%3])
-		require.NoError(t, err)
-		c.InterpolateParams = false
-		db, err := sqlx.Open("mysql", c.FormatDSN())
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = db.Close() }) // whatever state its connections are in
-		db.SetMaxOpenConns(8)
-		_, err = sqlstore.New(db, sqlstore.MySQL)
-		require.ErrorContains(t, err, "interpolateParams=true", "a pool that prepares statements is refused")
-		outlets[i].db = db // whose transactions the callers use from now on
+	for _, way := range []string{"interpolated", "prepared"} {
+		t.Run(way, func(t *testing.T) {
+			var pools [3]*sqlx.DB // that the callers use
+			for i, dsn := range n.node {
+				c, err := mysql.ParseDSN(dsn)
+				require.NoError(t, err)
+				c.InterpolateParams = way == "interpolated"
+				db, err := sqlx.Open("mysql", c.FormatDSN())
+				require.NoError(t, err)
+				t.Cleanup(func() { _ = db.Close() }) // whatever state its connections are in
+				pools[i] = db
+				if _, err = sqlstore.New(db, sqlstore.MySQL); !c.InterpolateParams {
+					require.ErrorContains(t, err, "interpolateParams=true", "a pool that prepares statements is refused")
+				}
+			}
+			// Transactions meet in what the callers write, and not in their ledgers.
+			var books []*book
+			var outlets [][]outlet
+			var stops []func()
+			for i := range 9 {
+				everywhere := galeraOutlets(t, n, 1, acme())
+				books, outlets = append(books, newBook(t, everywhere[0])), append(outlets, everywhere)
+				if i == 0 {
+					tallies(t, everywhere[0])
+				}
+			}
+			for i, b := range books {
+				own := outlets[i][i%3]
+				own.db = pools[i%3]
+				stops = append(stops, b.start(t, []outlet{own}, 0, tally))
+			}
+			for _, b := range books[:3] { // of each node
+				b.progress(t, records/2)
+			}
+			credits := 0
+			for _, stop := range stops {
+				stop()
+			}
+			for i, b := range books {
+				b.requireEverywhere(t, outlets[i]...)
+				credits += len(b.keys("order"))
+			}
+			for _, o := range outlets[0] {
+				var counted int
+				require.NoError(t, o.db.GetContext(t.Context(), &counted, "SELECT SUM(n) FROM tallies"))
+				t.Logf("%d credits, of which the callers counted %d", credits, counted)
+				if way == "interpolated" {
+					require.Equal(t, credits, counted, "what the caller writes is there if and only if the credit is")
+				}
+			}
+		})
 	}
-	b := newBook(t, outlets[0])
-	orders(t, outlets[0])
-	stop := b.start(t, outlets, 1, galeraOrder.inTransaction)
-	b.progress(t, 2*records)
-	stop()
-	sound := galeraOutlets(t, n, 1, b.distributor)
-	b.requireEverywhere(t, sound...)
+}
 
-	// What the caller writes itself nobody guards.
-	var found []string
-	require.NoError(t, sound[0].db.SelectContext(t.Context(), &found, "SELECT id FROM orders"))
-	t.Logf("%d credits of callers with transactions of their own; %d orders beside them", len(b.keys("order")), len(found))
+// tallies makes the rows in which callers count what they do.
+func tallies(t *testing.T, o outlet) {
+	t.Helper()
+	for _, text := range []string{"DROP TABLE IF EXISTS tallies", "CREATE TABLE tallies (id INT NOT NULL PRIMARY KEY, n INT NOT NULL)",
+		"INSERT INTO tallies (id, n) VALUES (0, 0), (1, 0), (2, 0), (3, 0)"} {
+		_, err := o.db.ExecContext(t.Context(), text)
+		require.NoError(t, err)
+	}
+}
+
+// tally sends a command in a transaction in which it counts it.
+func tally(ctx context.Context, o outlet, c credit.Command) (r credit.Receipt, err error) {
+	err = transact(ctx, o, func(ctx context.Context, tx *sqlx.Tx) error {
+		var before int
+		id := len(keyOf(c)) % 4
+		if err := tx.GetContext(ctx, &before, "SELECT n FROM tallies WHERE id = ? FOR UPDATE", id); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "UPDATE tallies SET n = ? WHERE id = ?", before+1, id)
+		return err
+	}, c, &r)
+	return r, err
 }

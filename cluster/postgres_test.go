@@ -85,7 +85,7 @@ func (b *book) requireOnEachNode(t testing.TB, n *nodes, primary int) {
 	}
 	for _, dsn := range n.node {
 		// Nobody follows it.
-		alone = append(alone, newOutlet(t, "pgx", dsn+"&synchronous_commit=local", sqlstore.Postgres, b.distributor))
+		alone = append(alone, newOutlet(t, "pgx", dsn+"&synchronous_commit=local", sqlstore.Postgres, b.distributor, commitTimeout))
 	}
 	b.requireEverywhere(t, alone...)
 	b.requireOrders(t, "order", alone...)
@@ -102,8 +102,8 @@ func TestPostgresFailsOverUnderWriters(t *testing.T) {
 			dsn := map[string]string{"several hosts": n.cluster, "pgbouncer": n.pooler}[way]
 			d := acme()
 			var outlets []outlet
-			for range 3 {
-				outlets = append(outlets, newOutlet(t, "pgx", dsn, sqlstore.Postgres, d))
+			for _, timeout := range []time.Duration{commitTimeout, impatience, commitTimeout} {
+				outlets = append(outlets, newOutlet(t, "pgx", dsn, sqlstore.Postgres, d, timeout))
 			}
 			b := newBook(t, outlets[0])
 			orders(t, outlets[0])
@@ -126,4 +126,46 @@ func TestPostgresFailsOverUnderWriters(t *testing.T) {
 			b.requireOnEachNode(t, n, primary)
 		})
 	}
+}
+
+// A commit that no standby has is not acknowledged, neither at once nor to whoever
+// asks again, although the primary shows it: it may be lost with the primary.
+func TestPostgresAcknowledgesOnlyWhatAStandbyHas(t *testing.T) {
+	n := startNodes(t, "postgres")
+	outlets := []outlet{newOutlet(t, "pgx", n.cluster, sqlstore.Postgres, acme(), impatience)}
+	outlets = append(outlets, newOutlet(t, "pgx", n.cluster, sqlstore.Postgres, outlets[0].ledger.Distributor(), impatience))
+	b := newBook(t, outlets[0])
+	orders(t, outlets[0])
+	head, err := outlets[0].ledger.Head(t.Context())
+	require.NoError(t, err)
+	n.do(t, "kill", 2, 3)
+	key, c := b.command("alone", 0)
+	b.asked[key] = c
+	for range 3 {
+		for i, o := range outlets {
+			for _, send := range []sender{plainly, postgresOrder.inTransaction} {
+				r, err := send(t.Context(), o, c)
+				done, _ := b.note(t, key, r, err, false)
+				require.False(t, done, "outlet %d acknowledges what no standby has: %v", i, r)
+			}
+		}
+	}
+	alone, err := outlets[1].ledger.Head(t.Context())
+	require.NoError(t, err)
+	require.Greater(t, alone.Sequence, head.Sequence, "the primary shows it")
+
+	n.do(t, "kill", 1)
+	n.do(t, "start", 2)
+	n.do(t, "start", 3)
+	primary, _ := n.failOver(t, 2, 3)
+	n.do(t, "rejoin", 1, primary)
+	found, err := newOutlet(t, "pgx", n.cluster, sqlstore.Postgres, b.distributor, commitTimeout).ledger.Head(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, head, found, "it is lost with the primary")
+	r, err := plainly(t.Context(), outlets[0], c)
+	require.NoError(t, err, "and done when it is asked for once more")
+	require.False(t, r.Replayed)
+	done, _ := b.note(t, key, r, err, true)
+	require.True(t, done)
+	b.requireOnEachNode(t, n, primary)
 }

@@ -24,8 +24,10 @@ import (
 const (
 	granted   = 1_000_000
 	resellers = 5
-	// commitTimeout is short enough for a fail-over to leave outcomes unknown.
+	// commitTimeout is that of the engines, and impatience of those that do not wait
+	// for a fail-over and leave outcomes unknown.
 	commitTimeout = 3 * time.Second
+	impatience    = 200 * time.Millisecond
 	// patience is how long nothing may happen where something must.
 	patience = 2 * time.Minute
 )
@@ -37,7 +39,7 @@ type outlet struct {
 	ledger *store.Ledger
 }
 
-func newOutlet(t testing.TB, driver, dsn string, dialect sqlstore.Dialect, d credit.Distributor) outlet {
+func newOutlet(t testing.TB, driver, dsn string, dialect sqlstore.Dialect, d credit.Distributor, timeout time.Duration) outlet {
 	t.Helper()
 	db, err := sqlx.Open(driver, dsn)
 	require.NoError(t, err)
@@ -47,7 +49,7 @@ func newOutlet(t testing.TB, driver, dsn string, dialect sqlstore.Dialect, d cre
 	s, err := sqlstore.New(db, dialect)
 	require.NoError(t, err)
 	require.NoError(t, s.Migrate(t.Context()))
-	l, err := store.Open(t.Context(), s, d, store.Options{CommitTimeout: commitTimeout, Memory: store.NewMemory(100)})
+	l, err := store.Open(t.Context(), s, d, store.Options{CommitTimeout: timeout, Memory: store.NewMemory(100)})
 	require.NoError(t, err)
 	return outlet{db, s, l}
 }
@@ -217,28 +219,45 @@ func orders(t testing.TB, o outlet) {
 
 // inTransaction sends a command in a transaction of the caller's, whose order is
 // there if and only if the record is.
-func (text order) inTransaction(ctx context.Context, o outlet, c credit.Command) (credit.Receipt, error) {
+func (text order) inTransaction(ctx context.Context, o outlet, c credit.Command) (r credit.Receipt, err error) {
+	err = transact(ctx, o, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, string(text), keyOf(c))
+		return err
+	}, c, &r)
+	return r, err
+}
+
+// transact does something and a command in one transaction; only the command, if that
+// has happened before. It commits even then: what it has read may not be durable yet.
+func transact(ctx context.Context, o outlet, something func(context.Context, *sqlx.Tx) error, c credit.Command, r *credit.Receipt) error {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	tx, err := o.db.BeginTxx(ctx, nil)
 	if err != nil {
-		return credit.Receipt{}, fmt.Errorf("%w: %w", errBegin, err)
+		return fmt.Errorf("%w: %w", errBegin, err)
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	if _, err := tx.ExecContext(ctx, string(text), keyOf(c)); err != nil {
-		return credit.Receipt{}, fmt.Errorf("%w: %w", errBegin, err)
+	if something != nil {
+		if err := something(ctx, tx); err != nil {
+			return fmt.Errorf("%w: %w", errBegin, err)
+		}
 	}
 	outcomes, err := o.ledger.On(o.store.WithTx(tx)).Bulk(ctx, []credit.Command{c}, credit.BulkOptions{})
 	if err != nil {
-		return credit.Receipt{}, err
+		return err
 	}
 	if err := outcomes[0].Err; err != nil {
-		return credit.Receipt{}, err
+		return err
+	}
+	*r = outcomes[0].Receipt
+	if r.Replayed && something != nil {
+		_ = tx.Rollback() // a connection that cannot is given up
+		return transact(ctx, o, nil, c, r)
 	}
 	if err := errors.Join(tx.Commit(), ctx.Err()); err != nil {
-		return credit.Receipt{}, fmt.Errorf("%w: %w", errCommit, err)
+		return fmt.Errorf("%w: %w", errCommit, err)
 	}
-	return outcomes[0].Receipt, nil
+	return nil
 }
 
 func keyOf(c credit.Command) string {
