@@ -49,8 +49,6 @@ install_all() {
 		/usr/lib/galera/libgalera_smm.so galera-4
 		/usr/bin/rsync rsync
 		/usr/bin/lsof lsof
-		/usr/include/dqlite.h libdqlite-dev
-		/usr/share/gocode/src/github.com/canonical/go-dqlite/go.mod golang-github-canonical-go-dqlite-dev
 	END
 	((${#packages[@]} > 0)) || return 0
 	((EUID == 0)) || die "as root: apt-get install ${packages[*]}"

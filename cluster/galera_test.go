@@ -15,12 +15,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/databases/server"
 	"github.com/resellerkit/credit/sqlstore"
 )
 
 func TestMain(m *testing.M) {
 	_ = mysql.SetLogger(&mysql.NopLogger{}) // broken connections are what some tests are about
-	os.Exit(m.Run())
+	os.Exit(server.Main(m))
 }
 
 const galeraOrder order = "INSERT INTO orders (id) VALUES (?) ON DUPLICATE KEY UPDATE id = id"

@@ -2,14 +2,18 @@ module github.com/resellerkit/credit/cluster
 
 go 1.26.0
 
-replace github.com/resellerkit/credit => ..
+replace (
+	github.com/resellerkit/credit => ..
+	github.com/resellerkit/credit/databases => ../databases
+)
 
 require (
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/google/uuid v1.6.0
-	github.com/jackc/pgx/v5 v5.11.0
+	github.com/jackc/pgx/v5 v5.12.0
 	github.com/jmoiron/sqlx v1.4.0
 	github.com/resellerkit/credit v0.0.0-00010101000000-000000000000
+	github.com/resellerkit/credit/databases v0.0.0-00010101000000-000000000000
 	github.com/shopspring/decimal v1.6.0
 	github.com/stretchr/testify v1.12.1
 )
