@@ -48,11 +48,10 @@ type nodes struct {
 func startNodes(t testing.TB, kind string) *nodes {
 	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
-	dir, err := os.MkdirTemp("", "credit-"+kind+"-")
+	dir, err := os.MkdirTemp("", "credit-"+kind+"-") //nolint:usetesting // a short name, for the sockets in it, and it is the script's to remove
 	require.NoError(t, err)
 	n := &nodes{}
-	//nolint:gosec // the arguments are this package's, and those who may set TMPDIR may do anything
-	n.supervisor = exec.CommandContext(context.Background(), "bash", filepath.Join(filepath.Dir(here), "cluster.sh"), "serve", kind, dir)
+	n.supervisor = exec.CommandContext(context.WithoutCancel(t.Context()), "bash", filepath.Join(filepath.Dir(here), "cluster.sh"), "serve", kind, dir)
 	// In a session of its own, a signal to this process's group does not reach it.
 	n.supervisor.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	n.supervisor.Stderr = os.Stderr

@@ -132,11 +132,14 @@ func TestPostgresFailsOverUnderWriters(t *testing.T) {
 // asks again, although the primary shows it: it may be lost with the primary.
 func TestPostgresAcknowledgesOnlyWhatAStandbyHas(t *testing.T) {
 	n := startNodes(t, "postgres")
-	outlets := []outlet{newOutlet(t, "pgx", n.cluster, sqlstore.Postgres, acme(), impatience)}
-	outlets = append(outlets, newOutlet(t, "pgx", n.cluster, sqlstore.Postgres, outlets[0].ledger.Distributor(), impatience))
-	b := newBook(t, outlets[0])
-	orders(t, outlets[0])
-	head, err := outlets[0].ledger.Head(t.Context())
+	patient := newOutlet(t, "pgx", n.cluster, sqlstore.Postgres, acme(), commitTimeout)
+	b := newBook(t, patient)
+	orders(t, patient)
+	var outlets []outlet
+	for range 2 {
+		outlets = append(outlets, newOutlet(t, "pgx", n.cluster, sqlstore.Postgres, b.distributor, impatience))
+	}
+	head, err := patient.ledger.Head(t.Context())
 	require.NoError(t, err)
 	n.do(t, "kill", 2, 3)
 	key, c := b.command("alone", 0)
@@ -150,7 +153,7 @@ func TestPostgresAcknowledgesOnlyWhatAStandbyHas(t *testing.T) {
 			}
 		}
 	}
-	alone, err := outlets[1].ledger.Head(t.Context())
+	alone, err := patient.ledger.Head(t.Context())
 	require.NoError(t, err)
 	require.Greater(t, alone.Sequence, head.Sequence, "the primary shows it")
 
@@ -159,10 +162,10 @@ func TestPostgresAcknowledgesOnlyWhatAStandbyHas(t *testing.T) {
 	n.do(t, "start", 3)
 	primary, _ := n.failOver(t, 2, 3)
 	n.do(t, "rejoin", 1, primary)
-	found, err := newOutlet(t, "pgx", n.cluster, sqlstore.Postgres, b.distributor, commitTimeout).ledger.Head(t.Context())
+	found, err := patient.ledger.Head(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, head, found, "it is lost with the primary")
-	r, err := plainly(t.Context(), outlets[0], c)
+	r, err := plainly(t.Context(), patient, c)
 	require.NoError(t, err, "and done when it is asked for once more")
 	require.False(t, r.Replayed)
 	done, _ := b.note(t, key, r, err, true)

@@ -342,7 +342,7 @@ func (b *book) requireEverywhere(t testing.TB, outlets ...outlet) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for key := range b.asked {
-		require.True(t, b.refused[key] != (b.acknowledged[key].Key == key), "%s has one answer", key)
+		require.NotEqual(t, b.refused[key], b.acknowledged[key].Key == key, "%s has one answer", key)
 	}
 	var same []credit.Record
 	var head credit.Head
