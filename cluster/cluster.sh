@@ -363,7 +363,7 @@ if ((EUID == 0)); then
 	mysql=(--user=mysql)
 fi
 if [[ $1 != serve ]]; then
-	cd "$dir"
+	cd "$dir" || die "no folder $dir"
 fi
 case $1 in
 serve) serve ;;
