@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"database/sql"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
+	"github.com/resellerkit/credit"
 	"github.com/resellerkit/credit/sqlstore"
 )
 
@@ -139,6 +141,14 @@ func TestPostgresAcknowledgesOnlyWhatAStandbyHas(t *testing.T) {
 	for range 2 {
 		outlets = append(outlets, newOutlet(t, "pgx", n.cluster, sqlstore.Postgres, b.distributor, impatience))
 	}
+	for i, o := range slices.Concat(outlets, outlets) { // which then hold the ledger against each other
+		key, c := b.command("before", 4*i)
+		b.asked[key] = c
+		for done := false; !done; {
+			r, err := plainly(t.Context(), o, c)
+			done, _ = b.note(t, key, r, err, true)
+		}
+	}
 	head, err := patient.ledger.Head(t.Context())
 	require.NoError(t, err)
 	n.do(t, "kill", 2, 3)
@@ -153,6 +163,22 @@ func TestPostgresAcknowledgesOnlyWhatAStandbyHas(t *testing.T) {
 			}
 		}
 	}
+	// A connection that is lost while its commit waits, and an engine that looks what
+	// became of it.
+	key, c = b.command("alone", 4)
+	b.asked[key] = c
+	lost := make(chan error, 1)
+	go func() {
+		_, err := plainly(t.Context(), patient, c)
+		lost <- err
+	}()
+	f := n.follower(t, 1)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for ended := 0; ended == 0; <-tick.C {
+		require.NoError(t, f.GetContext(t.Context(), &ended, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+	}
+	require.ErrorIs(t, <-lost, credit.ErrOutcomeUnknown, "what no standby has is acknowledged")
 	alone, err := patient.ledger.Head(t.Context())
 	require.NoError(t, err)
 	require.Greater(t, alone.Sequence, head.Sequence, "the primary shows it")
@@ -165,10 +191,13 @@ func TestPostgresAcknowledgesOnlyWhatAStandbyHas(t *testing.T) {
 	found, err := patient.ledger.Head(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, head, found, "it is lost with the primary")
-	r, err := plainly(t.Context(), patient, c)
-	require.NoError(t, err, "and done when it is asked for once more")
-	require.False(t, r.Replayed)
-	done, _ := b.note(t, key, r, err, true)
-	require.True(t, done)
+	for i := range 2 {
+		key, c := b.command("alone", 4*i)
+		r, err := plainly(t.Context(), patient, c)
+		require.NoError(t, err, "and done when it is asked for once more")
+		require.False(t, r.Replayed)
+		done, _ := b.note(t, key, r, err, true)
+		require.True(t, done)
+	}
 	b.requireOnEachNode(t, n, primary)
 }
