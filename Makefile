@@ -1,7 +1,7 @@
 # Every target is a name for steps of .ci/run, which holds the commands.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-databases race lint fuzz cover mutants ci tidy vuln bench bench-short
+.PHONY: help quickstart test test-databases test-cluster race lint fuzz cover mutants ci tidy vuln bench bench-short
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ test: ## Run the tests.
 
 test-databases: ## Run the tests on PostgreSQL and MariaDB, which this installs and starts.
 	@bash .ci/run databases
+
+test-cluster: ## Run the tests on clusters of MariaDB and PostgreSQL, which this installs and starts.
+	@bash .ci/run cluster
 
 race: ## Run the tests under the race detector, in random order.
 	@bash .ci/run race

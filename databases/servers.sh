@@ -443,6 +443,9 @@ serve() {
 
 # --- main
 
+# For cluster/cluster.sh, which takes the functions.
+[[ ${BASH_SOURCE[0]} == "$0" ]] || return 0
+
 usage() {
 	awk 'NR > 2 && !/^#/ { exit } NR > 2 { sub(/^# ?/, ""); print }' "${BASH_SOURCE[0]}" >&2
 	exit 2

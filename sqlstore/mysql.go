@@ -512,6 +512,7 @@ var mysqlClasses = map[int]class{
 	1114: temporary, // the same
 	1412: temporary, // the schema changed
 	1048: temporary, // NULL, which only mysqlGuard makes: the transaction is gone
+	1305: temporary, // no such savepoint, for the same reason
 }
 
 // class is the one that knows most of all numbers in the error: going back to a

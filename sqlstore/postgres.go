@@ -26,6 +26,9 @@ import (
 // because under the others an append that waited for another one fails with a
 // serialization failure and is tried again.
 //
+// Where commits wait for synchronous standbys, a command that comes again with its
+// key is answered once a standby has the record that it finds.
+//
 // Through PgBouncer in transaction mode, pgx needs
 // default_query_exec_mode=exec or cache_describe in its data source name (or
 // prepared statements allowed in PgBouncer 1.21 and newer), and lib/pq needs

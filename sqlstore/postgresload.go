@@ -65,7 +65,27 @@ func (d postgres) load(ctx context.Context, s *Store, ledger uuid.UUID, asked cr
 	if !exists {
 		return credit.Snapshot{}, store.ErrNoLedger
 	}
+	if len(found.Records) > 0 && s.tx == nil {
+		if err := d.confirm(ctx, s); err != nil {
+			return credit.Snapshot{}, fmt.Errorf("wait until a standby has the records of keys: %w", err)
+		}
+	}
 	return found, nil
+}
+
+// pgConfirm commits something that is nothing, if commits wait for standbys. Nobody
+// needs a right for it.
+const pgConfirm = "SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' THEN pg_logical_emit_message(true, 'credit', '') END"
+
+// confirm waits until what was read is on a standby, if there is one that commits
+// wait for. A commit that was cut off in that wait is seen all the same, and its
+// callers ask for its keys: the answer that it happened must not be lost with the
+// primary. In a transaction of somebody's, its own commit waits.
+func (postgres) confirm(ctx context.Context, s *Store) error {
+	if _, err := s.db.ExecContext(ctx, pgConfirm); err != nil {
+		return err
+	}
+	return ctx.Err() // what is cut off answers success
 }
 
 func (d postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet) (text string, args []any, err error) {

@@ -103,6 +103,7 @@ func TestClassesOfServerErrors(t *testing.T) {
 			{number(1180), true, false},
 			{number(1927), true, false},
 			{number(1021), true, false},
+			{number(1305), true, false}, // no savepoint: the transaction is gone
 			{errors.New("invalid connection"), true, false},
 			{number(1062), false, false},
 			{number(3819), false, false},

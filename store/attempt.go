@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/sethvargo/go-retry"
@@ -97,7 +98,11 @@ func (l *Ledger) attempt(ctx context.Context, calls []*call, asked credit.ReadSe
 			}
 			return s.Append(ctx, l.distributor.ID, p.expected, p.batch)
 		})
-		if decided && !p.writes() {
+		switch {
+		case !decided || p.writes() || err == nil:
+		case p.replays():
+			err = Retry(err) // what was read may not be durable yet
+		default:
 			err = nil // how the hold ended changes nothing
 		}
 		return p, true, err
@@ -155,7 +160,10 @@ func (l *Ledger) find(ctx context.Context, p plan, backoff *retry.Backoff, cause
 		switch {
 		case err != nil:
 		case len(there) > 0 && there[0].ID == wanted.ID && there[0].Hash == wanted.Hash:
-			return nil
+			// That it is seen does not make it durable; a load by its key does.
+			if _, err = l.store.Load(ctx, l.distributor.ID, p.keys()); err == nil {
+				return nil
+			}
 		case len(there) > 0, excluded:
 			return ErrMoved
 		default:
@@ -176,6 +184,26 @@ func (l *Ledger) find(ctx context.Context, p plan, backoff *retry.Backoff, cause
 }
 
 func (p plan) writes() bool { return len(p.batch.Records) > 0 }
+
+// replays tells whether a call is answered with a record that was there before.
+func (p plan) replays() bool {
+	for _, outcomes := range p.outcomes {
+		if slices.ContainsFunc(outcomes, func(o credit.Outcome) bool { return o.Receipt.Replayed }) {
+			return true
+		}
+	}
+	return false
+}
+
+// keys are what the batch takes.
+func (p plan) keys() (asked credit.ReadSet) {
+	for i := range p.batch.Records {
+		if key := p.batch.Records[i].Key; key != "" {
+			asked.Keys = append(asked.Keys, key)
+		}
+	}
+	return asked
+}
 
 func (p plan) answer(calls []*call) {
 	for i, c := range calls {
