@@ -113,6 +113,8 @@ func TestMissingResellerRow(t *testing.T) {
 // fail, or take a change back.
 func TestMySQLTriggersOfSomebodyElses(t *testing.T) {
 	for name, trigger := range map[string]string{
+		"refuses to move the head":         "BEFORE UPDATE ON credit_ledgers FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'",
+		"finds something missing":          "BEFORE INSERT ON credit_records FOR EACH ROW SIGNAL SQLSTATE '02000' SET MESSAGE_TEXT = 'no'",
 		"refuses a record":                 "BEFORE INSERT ON credit_records FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'",
 		"refuses it when it is there":      "AFTER INSERT ON credit_records FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'",
 		"refuses the change of a reseller": "BEFORE UPDATE ON credit_resellers FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'",

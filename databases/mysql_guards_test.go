@@ -415,10 +415,14 @@ func TestMySQLLedgersDoNotWaitForEachOther(t *testing.T) {
 			h := &hooks{}
 			s := newMySQL(t, openHooked(t, change(t, dsn, isolation(level), session("innodb_lock_wait_timeout", "1")), h))
 			var books []*draftBook
-			var resellers []credit.Reseller
-			for range 5 {
-				b, rs := newDraftBook(t, s, 2)
-				books, resellers = append(books, b), append(resellers, rs[1])
+			var changes [][]credit.Command
+			for range 3 {
+				b, resellers := newDraftBook(t, s, 5)
+				commands := []credit.Command{credit.NewReseller{Name: "New", ExternalID: "new"}}
+				for i, r := range resellers { // all of them: the planner would rather read the whole table
+					commands = append(commands, usage(r, fmt.Sprint("a", i)))
+				}
+				books, changes = append(books, b), append(changes, commands)
 			}
 			// While each waits before its commit, the next one writes.
 			var nest func(i int)
@@ -432,7 +436,7 @@ func TestMySQLLedgersDoNotWaitForEachOther(t *testing.T) {
 						nest(i + 1)
 					}
 				}
-				books[i].write(t, s, usage(resellers[i], "a"), usage(resellers[i], "b"), credit.NewReseller{Name: "New", ExternalID: "new"})
+				books[i].write(t, s, changes[i]...)
 			}
 			nest(0)
 		})
@@ -587,4 +591,28 @@ func TestMySQLErrorsByNumber(t *testing.T) {
 			require.Equal(t, at != mysqlCommits, store.Retryable(err), "%v from %s", err, at)
 		}
 	}
+}
+
+// A record that is there beyond the head, past which nobody can write: what is in
+// the way is not taken for a key that somebody took, although the append has by
+// then written keys of its own.
+func TestMySQLRecordBeyondTheHead(t *testing.T) {
+	db := openMySQL(t, server.Start(t, server.MariaDB))
+	s := newMySQL(t, db)
+	b, _ := newDraftBook(t, s, 0)
+	const n = 1200 // more than one statement
+	var commands []credit.Command
+	for i := range n {
+		commands = append(commands, credit.Grant{Amount: decimal.New(1, 0), Key: fmt.Sprint(i)})
+	}
+	head, batch := b.draft(t, commands...)
+	_, err := db.ExecContext(t.Context(), "INSERT INTO credit_records (ledger, sequence, id, kind, amount, allocated_before, used_before, allocated_after,"+
+		" used_after, pool_granted, pool_allocated, occurred_at, recorded_at, hash) SELECT ledger, ?, id, kind, amount, 0, 0, 0, 0,"+
+		" pool_granted, pool_allocated, occurred_at, recorded_at, hash FROM credit_records WHERE ledger = ?", head.Sequence+n, b.ID[:])
+	require.NoError(t, err)
+	err = s.Append(t.Context(), b.ID, head, batch)
+	require.ErrorContains(t, err, "1062")
+	require.NotErrorIs(t, err, store.ErrMoved)
+	require.False(t, store.Retryable(err))
+	requireHead(t, s, b.ID, head, "nothing is written")
 }

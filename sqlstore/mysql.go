@@ -26,8 +26,9 @@ import (
 // [New] wants the DSN parameter interpolateParams=true, because a server-side
 // prepared statement can hide that a cluster has taken a transaction back, and
 // what follows is then committed alone; a strict sql_mode, so that nothing is cut
-// to fit; and utf8mb4. Any isolation but READ UNCOMMITTED will do. A DSN with all
-// that is
+// to fit; and utf8mb4. Any isolation but READ UNCOMMITTED will do; under
+// SERIALIZABLE, ledgers of one database may wait for each other. A DSN with all that
+// is
 //
 //	credit:secret@tcp(db.example.com:3306)/credit?interpolateParams=true&timeout=5s
 //
@@ -293,7 +294,7 @@ func (p *mysqlPlan) failed(ctx context.Context, tx executor, err error) error {
 		case head == p.before:
 			return errors.Join(errMySQLGone, err)
 		}
-		return store.ErrMoved
+		return fmt.Errorf("%w: %w", store.ErrMoved, err)
 	case errors.Is(err, errMySQLRows):
 		if head, headErr := p.current(ctx, tx); headErr != nil || head != p.after {
 			return errors.Join(errMySQLGone, headErr, err)
@@ -327,11 +328,12 @@ type mysqlHead struct {
 
 func mysqlHeadOf(h credit.Head) mysqlHead { return mysqlHead{h.Sequence, hashColumn(h.Hash)} }
 
-// taken tells whether one of the keys is, after a duplicate was refused.
+// taken tells whether one of the keys was, before the append, after a duplicate was
+// refused.
 func (p *mysqlPlan) taken(ctx context.Context, tx executor) (bool, error) {
 	for keys := range slices.Chunk(p.keys, mysqlMaxRows) {
-		rows, err := tx.QueryContext(ctx, "SELECT sequence FROM "+p.prefix+"records WHERE ledger = ? AND taken_key IN "+marks(len(keys))+" LIMIT 1 FOR UPDATE",
-			append([]any{p.ledger}, keys...)...)
+		rows, err := tx.QueryContext(ctx, "SELECT sequence FROM "+p.prefix+"records WHERE ledger = ? AND taken_key IN "+marks(len(keys))+" AND sequence <= ? LIMIT 1 FOR UPDATE",
+			append(append([]any{p.ledger}, keys...), p.before.sequence)...)
 		if err != nil {
 			return false, fmt.Errorf("look for taken keys: %w", err)
 		}
@@ -353,11 +355,12 @@ var (
 
 // mysqlMiscounts are the errors of the write that moves the head, and of the
 // others, when they do not change the rows that they must, and the numbers under
-// which a block reports them: those of conditions that are declared.
+// which a block reports them. They are not those of a SIGNAL without a number, as
+// triggers have them.
 var mysqlMiscounts = [2]struct {
 	number int
 	err    error
-}{{1643, errMySQLHead}, {1644, errMySQLRows}}
+}{{45643, errMySQLHead}, {45644, errMySQLRows}}
 
 // mysqlWrite is one statement of a transaction and the number of rows that it
 // must change: any other number takes the whole transaction back.
@@ -464,9 +467,11 @@ func (p *mysqlPlan) change(what string, columns []string, sequence int64, of []c
 	return nil
 }
 
+// mysqlChange names the index, because of few rows the planner would rather read,
+// and lock, all of the table, other ledgers' included.
 func mysqlChange(prefix string, columns []string, rows int) string {
 	values := " = CASE id" + strings.Repeat(" WHEN ? THEN ?", rows) + " END, "
-	return "UPDATE " + prefix + "resellers SET " + strings.Join(columns, values) + values + "last_sequence = ?" +
+	return "UPDATE " + prefix + "resellers" + mysql{}.using("") + " SET " + strings.Join(columns, values) + values + "last_sequence = ?" +
 		" WHERE ledger = ? AND id IN " + marks(rows) + mysqlGuard
 }
 

@@ -39,7 +39,8 @@ type Tx interface {
 // What the ledger writes takes effect when the caller commits, and not at all if
 // the caller rolls back. From the first call on, reading the pool or a reseller
 // included, and on MySQL a list, the transaction holds the ledger, and everybody
-// else who writes to it waits until the transaction ends: do it late, and end soon. A transaction that
+// else who writes to it waits until the transaction ends: do it late, and end soon.
+// On MySQL a list may hold a reseller of the next ledger, too. A transaction that
 // only reads cannot hold anything; read with the ledger itself.
 //
 // Inside the transaction use what On returns. The ledger itself would wait for the
