@@ -53,7 +53,7 @@ func TestWhateverIsKilledTheLedgerIsWhole(t *testing.T) {
 			if name == "sqlite" {
 				k.site = newSite(t, name)
 			} else {
-				k.server = server.Private(t, name)
+				k.server = server.OnDisk(t, name)
 				k.site = siteOn(t, name, k.server.DSN())
 			}
 			ledger, reseller := k.site.granted(t, 900_000_000_000)
