@@ -42,13 +42,14 @@ func TestMain(m *testing.M) {
 }
 
 // job is what another process is to do once it is told to begin: so many callers
-// allocate, so many times each or without end, 1 to a reseller.
+// allocate, so many times each or without end, 1 to a reseller. Or it migrates.
 type job struct {
 	Site           site
 	Ledger         credit.Distributor
 	Reseller       uuid.UUID
 	Name           string
 	Callers, Times int
+	Migrate        bool // that is all that it does
 }
 
 // command is the n-th of a caller.
@@ -87,6 +88,9 @@ func work(ctx context.Context, text string) error {
 	fmt.Println("ready")
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		return err
+	}
+	if j.Migrate {
+		return errors.Join(s.Migrate(ctx), db.Close())
 	}
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -165,7 +169,7 @@ func TestTwoProcessesOnOneLedger(t *testing.T) {
 			ledger, reseller := on.granted(t, granted)
 			jobs, processes := make([]job, 2), make([]*process, 2)
 			for i := range jobs {
-				jobs[i] = job{on, ledger.Distributor(), reseller, fmt.Sprint("process ", i), callers, times}
+				jobs[i] = job{on, ledger.Distributor(), reseller, fmt.Sprint("process ", i), callers, times, false}
 				processes[i] = startProcess(t, jobs[i])
 			}
 			answers := make([][]told, len(processes))
