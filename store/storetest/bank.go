@@ -192,9 +192,7 @@ func (b *bank) transfer(l *store.Ledger, both []credit.Command) (bool, error) {
 	for {
 		outcomes, err := l.Bulk(b.ctx, both, credit.BulkOptions{AllOrNothing: true})
 		switch {
-		case b.ctx.Err() != nil:
-			return false, nil
-		case uncertain(err):
+		case uncertain(err) && b.ctx.Err() == nil:
 			continue
 		case err != nil:
 			return false, err
@@ -206,7 +204,7 @@ func (b *bank) transfer(l *store.Ledger, both []credit.Command) (bool, error) {
 		}
 		for _, o := range outcomes {
 			if code := credit.Code(o.Err); code != "exceeds_available" && code != "not_applied" && code != "insufficient_pool" {
-				return false, fmt.Errorf("outcomes %v and %v", outcomes[0].Err, outcomes[1].Err)
+				return false, fmt.Errorf("outcomes %w and %w", outcomes[0].Err, outcomes[1].Err)
 			}
 		}
 		return false, nil
