@@ -51,15 +51,12 @@ func TestWhateverIsKilledTheLedgerIsWhole(t *testing.T) {
 			t.Parallel()
 			k := &killer{rng: rand.New(rand.NewPCG(seed, uint64(len(name)))), keys: map[string]place{}} //nolint:gosec // a run must be repeatable from its seed
 			if name == "sqlite" {
-				k.site = newSite(t, name)
+				k.site = emptySite(t, name)
 			} else {
 				k.server = server.OnDisk(t, name)
-				k.site = siteOn(t, name, k.server.DSN())
+				k.site = site{server.Driver(name), k.server.DSN()}
 			}
-			ledger, reseller := k.site.granted(t, 900_000_000_000)
-			k.d, k.reseller = ledger.Distributor(), reseller
-			k.state = credit.NewState(k.d)
-			k.read(t, ledger)
+			k.begin(t)
 			for n := range kills {
 				if k.server != nil && n%2 == 1 {
 					k.killServer(t, n)
@@ -68,7 +65,9 @@ func TestWhateverIsKilledTheLedgerIsWhole(t *testing.T) {
 				}
 				require.False(t, t.Failed())
 				if n%50 == 49 || n == kills-1 {
-					checked, err := k.engine(t, store.Options{}).Check(t.Context())
+					l, end := k.open(t, store.Options{})
+					checked, err := l.Check(t.Context())
+					end()
 					require.NoError(t, err)
 					require.Equal(t, k.state.Head(), checked.Head, "the figures are those that the records give")
 				}
@@ -104,14 +103,28 @@ type unanswered struct {
 	nothing  bool // the caller was told that nothing was written
 }
 
-// engine opens an engine on a pool that is closed when the test ends.
-func (k *killer) engine(t *testing.T, o store.Options) *store.Ledger {
+// begin creates the ledger, with a pool that nothing uses up and a reseller.
+func (k *killer) begin(t *testing.T) {
 	t.Helper()
-	l, end := k.open(t, o)
-	t.Cleanup(end)
-	return l
+	db, err := k.site.open()
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, db.Close()) }()
+	s, err := k.site.on(db)
+	require.NoError(t, err)
+	require.NoError(t, s.Migrate(t.Context()))
+	k.d = acme()
+	k.state = credit.NewState(k.d)
+	l, err := store.Open(t.Context(), s, k.d, store.Options{})
+	require.NoError(t, err)
+	_, err = l.Grant(t.Context(), credit.Grant{Amount: decimal.NewFromInt(900_000_000_000)})
+	require.NoError(t, err)
+	added, err := l.AddReseller(t.Context(), credit.NewReseller{Name: "Nimbus", ExternalID: "200012345678"})
+	require.NoError(t, err)
+	k.reseller = added.ResellerID
+	k.read(t, l)
 }
 
+// open opens an engine on a pool of its own.
 func (k *killer) open(t *testing.T, o store.Options) (ledger *store.Ledger, end func()) {
 	t.Helper()
 	db, err := k.site.open()
@@ -120,7 +133,7 @@ func (k *killer) open(t *testing.T, o store.Options) (ledger *store.Ledger, end 
 	require.NoError(t, err)
 	ledger, err = store.Open(t.Context(), s, k.d, o)
 	require.NoError(t, err)
-	return ledger, func() { assert.NoError(t, db.Close()) }
+	return ledger, func() { _ = db.Close() } // a lost connection has no good end
 }
 
 // wait waits for the moment to kill, which is any between 50 and 500 ms from now.
