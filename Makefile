@@ -1,7 +1,7 @@
 # Every target is a name for steps of .ci/run, which holds the commands.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-databases test-cluster race lint fuzz cover mutants ci tidy vuln bench bench-short
+.PHONY: help quickstart test test-databases test-cluster race lint fuzz cover mutants ci prove tidy vuln bench bench-short
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ race: ## Run the tests under the race detector, in random order.
 lint: ## Check the format and run go vet and golangci-lint.
 	@bash .ci/run fmt vet lint
 
-fuzz: ## Run every fuzz target, each for FUZZTIME: make fuzz FUZZTIME=1m.
+fuzz: ## Run every fuzz target, a million executions together, or each for FUZZTIME: make fuzz FUZZTIME=1m.
 	@bash .ci/run fuzz
 
 cover: ## Check that the tests of the root package cover each of its statements.
@@ -41,6 +41,9 @@ bench-short: ## Measure the most telling rows in less than 50 s; JSON=1 prints o
 
 ci: ## Run every check that a change has to pass.
 	@bash .ci/run
+
+prove: ## Run once, for hours, what CI does briefly, on every store or on some: make prove STORES='memory sqlite'.
+	@bash .ci/run prove
 
 tidy: ## Format the code, and tidy go.mod and go.sum of every module.
 	@bash .ci/run tidy-write

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"slices"
@@ -43,13 +42,14 @@ func TestMain(m *testing.M) {
 }
 
 // job is what another process is to do once it is told to begin: so many callers
-// allocate, so many times each or without end, 1 to a reseller.
+// allocate, so many times each or without end, 1 to a reseller. Or it migrates.
 type job struct {
 	Site           site
 	Ledger         credit.Distributor
 	Reseller       uuid.UUID
 	Name           string
 	Callers, Times int
+	Migrate        bool // that is all that it does
 }
 
 // command is the n-th of a caller.
@@ -88,6 +88,9 @@ func work(ctx context.Context, text string) error {
 	fmt.Println("ready")
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		return err
+	}
+	if j.Migrate {
+		return errors.Join(s.Migrate(ctx), db.Close())
 	}
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -166,7 +169,7 @@ func TestTwoProcessesOnOneLedger(t *testing.T) {
 			ledger, reseller := on.granted(t, granted)
 			jobs, processes := make([]job, 2), make([]*process, 2)
 			for i := range jobs {
-				jobs[i] = job{on, ledger.Distributor(), reseller, fmt.Sprint("process ", i), callers, times}
+				jobs[i] = job{on, ledger.Distributor(), reseller, fmt.Sprint("process ", i), callers, times, false}
 				processes[i] = startProcess(t, jobs[i])
 			}
 			answers := make([][]told, len(processes))
@@ -279,71 +282,6 @@ func TestTwoProcessesTakeTurns(t *testing.T) {
 			t.Logf("%d turns; without the longest %d and %d records", len(turns)-1, records[0], records[1])
 			require.Greater(t, len(turns), 4*left, "one process keeps the other from writing")
 			require.GreaterOrEqual(t, part*min(records[0], records[1]), records[0]+records[1], "one process keeps the other from writing")
-		})
-	}
-}
-
-// A process that is killed at any moment, with commits under way: whoever sends
-// what was not answered once more, with the same key, finds it or does it, and
-// everything is there once.
-func TestKilledProcess(t *testing.T) {
-	const kills = 6
-	for _, name := range siteNames {
-		t.Run(name, func(t *testing.T) {
-			on := newSite(t, name)
-			ledger, reseller := on.granted(t, 1_000_000)
-			keys := map[string]bool{}
-			found := 0
-			for round, callers := range []int{16, 32, 64, 16, 32, 64}[:kills] {
-				j := job{Site: on, Ledger: ledger.Distributor(), Reseller: reseller, Name: fmt.Sprint("round ", round), Callers: callers}
-				p := startProcess(t, j)
-				p.begin()
-				answered := make([]int, callers)
-				moment := 1 + rand.N(500)
-				for n := 0; ; n++ {
-					if n == moment {
-						require.NoError(t, p.cmd.Process.Kill())
-					}
-					a, more := p.next(t) // what it had said before it was killed, too
-					if !more {
-						break
-					}
-					require.Empty(t, a.Code)
-					require.Equal(t, answered[a.Caller], a.N)
-					keys[j.command(a.Caller, a.N).Key] = true
-					answered[a.Caller]++
-				}
-				require.Error(t, p.cmd.Wait(), "it was killed")
-
-				fresh := on.engine(t, j.Ledger, store.Options{})
-				var all sync.WaitGroup
-				replayed := make([]bool, callers)
-				for caller := range callers {
-					all.Go(func() {
-						r, err := insist(t.Context(), fresh, j.command(caller, answered[caller]))
-						assert.NoError(t, err)
-						replayed[caller] = r.Replayed
-					})
-				}
-				all.Wait()
-				for caller := range callers {
-					keys[j.command(caller, answered[caller]).Key] = true
-					if replayed[caller] {
-						found++
-					}
-				}
-			}
-			log := requireSound(t, ledger)[2:]
-			require.Len(t, log, len(keys), "nothing is there that nobody asked for, and nothing twice")
-			for _, r := range log {
-				require.True(t, keys[r.Key], "%s is there twice, or was never asked for", r.Key)
-				delete(keys, r.Key)
-			}
-			require.Empty(t, keys, "what was acknowledged is there")
-			nimbus, err := ledger.Reseller(t.Context(), reseller)
-			require.NoError(t, err)
-			require.EqualValues(t, len(log), nimbus.Allocated.IntPart())
-			t.Logf("%d kills: %d records, of which %d were found by their key", kills, len(log), found)
 		})
 	}
 }

@@ -32,10 +32,16 @@ var serverNames = siteNames[1:]
 // newSite returns a new database of that name: a file, or on the server.
 func newSite(t testing.TB, name string) site {
 	t.Helper()
+	return migrated(t, emptySite(t, name))
+}
+
+// emptySite returns one without tables.
+func emptySite(t testing.TB, name string) site {
+	t.Helper()
 	if name == "sqlite" {
-		return migrated(t, site{"sqlite", sqlstore.SQLiteDSN(filepath.Join(t.TempDir(), "credit.db"))})
+		return site{"sqlite", sqlstore.SQLiteDSN(filepath.Join(t.TempDir(), "credit.db"))}
 	}
-	return siteOn(t, name, server.Start(t, name))
+	return site{server.Driver(name), server.Start(t, name)}
 }
 
 // siteOn returns the site on a database of a server.

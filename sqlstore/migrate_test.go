@@ -2,7 +2,11 @@ package sqlstore_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"flag"
+	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -33,6 +37,33 @@ func together(t *testing.T, n int, f func() error) {
 	}
 	close(start)
 	wg.Wait()
+}
+
+var update = flag.Bool("update", false, "rewrite testdata/migrations.sha256")
+
+// A database that has a step never runs it again, so a step that is edited makes two
+// sorts of databases. New steps are entered with -update.
+func TestNoMigrationIsEverEdited(t *testing.T) {
+	t.Parallel()
+	const pins = "testdata/migrations.sha256"
+	var now strings.Builder
+	files, err := filepath.Glob("migrations/*/*.sql")
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(files), 3, "one for each database")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		fmt.Fprintf(&now, "%x  %s\n", sha256.Sum256(text), filepath.ToSlash(file))
+	}
+	if *update {
+		require.NoError(t, os.WriteFile(pins, []byte(now.String()), 0o600))
+	}
+	was, err := os.ReadFile(pins)
+	require.NoError(t, err)
+	for line := range strings.Lines(string(was)) {
+		require.Contains(t, now.String(), line, "a migration was edited or removed, and databases that have it will not notice: put it back and add a new version instead")
+	}
+	require.Equal(t, string(was), now.String(), "a migration is new: enter it with go test ./sqlstore -run NoMigration -update")
 }
 
 func TestMigrateAFreshDatabase(t *testing.T) {

@@ -183,6 +183,14 @@ func Private(t testing.TB, name string) *Server {
 	return private(t, name, "", "")
 }
 
+// OnDisk is Private in /var/tmp, which by custom is on a disk, wherever the folder of
+// temporary files is. In memory MariaDB maps its log, and kill -9 would lose nothing
+// of it, be it flushed or not.
+func OnDisk(t testing.TB, name string) *Server {
+	t.Helper()
+	return private(t, name, "/var/tmp", "")
+}
+
 // smallDisk is the size of a disk that a test may fill.
 const smallDisk = 256 << 20
 

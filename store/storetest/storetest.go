@@ -21,7 +21,8 @@
 //     last byte, and so must the hash of the head.
 //   - histories: concurrent clients on one and two engines; what they saw must be
 //     explained by some order of the calls, one at a time (linearizability).
-//   - contention: many goroutines on one pool and on one idempotency key.
+//   - contention: many goroutines on one pool and on one idempotency key, and a
+//     bank whose sums hold in whatever is read beside its writers.
 //   - faults: a store that loses answers, delays commits, refuses and panics (see
 //     [Faulty]); every acknowledged command must have happened exactly once.
 //
@@ -50,6 +51,8 @@ import (
 const (
 	defaultSequences = 200
 	defaultHistories = 20
+	defaultBank      = 2_000
+	defaultStorms    = 10
 )
 
 // The environment variables that override a harness, for longer runs of the same
@@ -57,6 +60,8 @@ const (
 const (
 	sequencesVariable = "CREDIT_SEQUENCES"
 	historiesVariable = "CREDIT_HISTORIES"
+	bankVariable      = "CREDIT_BANK"
+	stormsVariable    = "CREDIT_STORMS"
 	seedVariable      = "CREDIT_SEED"
 )
 
@@ -82,6 +87,11 @@ type Harness struct {
 	// environment variables CREDIT_SEQUENCES and CREDIT_HISTORIES override them.
 	Sequences, Histories int
 
+	// Bank is how many commands the writers of the bank send, and Storms how often
+	// many callers send one key at the same moment; 0 means 2,000 and 10. The
+	// environment variables CREDIT_BANK and CREDIT_STORMS override them.
+	Bank, Storms int
+
 	// Seed makes a run repeatable, as far as the order of goroutines permits; 0
 	// takes one from the clock. CREDIT_SEED overrides it.
 	Seed uint64
@@ -93,8 +103,10 @@ func Run(t *testing.T, h Harness) {
 	require.NotNil(t, h.Open, "Harness.Open is required")
 	h.Sequences = int(fromEnvironment(t, sequencesVariable, uint64(max(h.Sequences, 0)), defaultSequences))
 	h.Histories = int(fromEnvironment(t, historiesVariable, uint64(max(h.Histories, 0)), defaultHistories))
+	h.Bank = int(fromEnvironment(t, bankVariable, uint64(max(h.Bank, 0)), defaultBank))
+	h.Storms = int(fromEnvironment(t, stormsVariable, uint64(max(h.Storms, 0)), defaultStorms))
 	h.Seed = fromEnvironment(t, seedVariable, h.Seed, uint64(time.Now().UnixNano()))
-	t.Logf("%s=%d %s=%d %s=%d", seedVariable, h.Seed, sequencesVariable, h.Sequences, historiesVariable, h.Histories)
+	t.Logf("%s=%d %s=%d %s=%d %s=%d %s=%d", seedVariable, h.Seed, sequencesVariable, h.Sequences, historiesVariable, h.Histories, bankVariable, h.Bank, stormsVariable, h.Storms)
 	t.Run("port", h.port)
 	t.Run("pages", h.pages)
 	t.Run("model", h.model)

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
@@ -22,11 +26,20 @@ import (
 // log once, and the ledger must pass its check.
 //
 // Open returns two stores on the same tables: one whose statements get the faults
-// that the chooser chooses, and one that is left alone. Sweep returns how many
-// faults it made.
+// that the chooser chooses, and one that is left alone. Amounts, and what is in the
+// ledger beforehand, come from a seed, which is printed and which the environment
+// variable CREDIT_SEED sets. Sweep returns how many faults it made.
 func Sweep(t *testing.T, open func(t testing.TB, choose Chooser) (faulty, sound store.Store)) int {
 	t.Helper()
-	s := &sweep{}
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("CREDIT_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("environment variable CREDIT_SEED: %v", err)
+		}
+	}
+	t.Logf("CREDIT_SEED=%d", seed)
+	s := &sweep{rng: rand.New(rand.NewPCG(seed, 0))} //nolint:gosec // a run must be repeatable from its seed
 	s.faulty, s.sound = open(t, s.choose)
 	ways := []way{remembered, forgotten}
 	if holder, ok := s.faulty.(store.Holder); ok && holder.Holder() == s.faulty {
@@ -34,7 +47,7 @@ func Sweep(t *testing.T, open func(t testing.TB, choose Chooser) (faulty, sound 
 		s.faulty = s.holds
 		ways = append(ways, held)
 	}
-	for _, c := range cases() {
+	for _, c := range cases(credit.FromMillionths(1 + s.rng.Int64N(5_000_000))) {
 		for _, w := range ways {
 			t.Run(fmt.Sprintf("%s, %s", c.name, w), func(t *testing.T) {
 				statements := s.visit(t, c, w, 0, None)
@@ -80,6 +93,7 @@ type sweep struct {
 	faulty, sound store.Store
 	holds         *counter // nil if it cannot be held
 	made          int
+	rng           *rand.Rand
 
 	armed atomic.Bool
 	seen  atomic.Int64
@@ -111,7 +125,7 @@ func (s *sweep) visit(t *testing.T, c sweepCase, w way, number int, fault Fault)
 	memory := store.NewMemory(100)
 	sound, err := store.Open(ctx, s.sound, d, store.Options{Memory: memory})
 	check(err, "open the ledger")
-	reseller := prepare(ctx, t, sound, c)
+	reseller := s.prepare(ctx, t, sound, c)
 	commands := c.commands(reseller)
 	if c.replay {
 		_, err := sound.Bulk(ctx, commands, credit.BulkOptions{AllOrNothing: true})
@@ -207,8 +221,8 @@ type sweepCase struct {
 	replay   bool
 }
 
-// prepare adds a reseller of 500, used 100, to a pool of 1,000.
-func prepare(ctx context.Context, t *testing.T, l *store.Ledger, c sweepCase) uuid.UUID {
+// prepare adds a reseller of 500, used 100 or somewhat more, to a pool of 1,000.
+func (s *sweep) prepare(ctx context.Context, t *testing.T, l *store.Ledger, c sweepCase) uuid.UUID {
 	t.Helper()
 	added, err := l.AddReseller(ctx, credit.NewReseller{Name: "Nimbus", ExternalID: "200012345678"})
 	if err != nil {
@@ -217,6 +231,9 @@ func prepare(ctx context.Context, t *testing.T, l *store.Ledger, c sweepCase) uu
 	reseller := added.ResellerID
 	commands := []credit.Command{credit.Grant{Amount: decimal.New(1000, 0)},
 		credit.Allocation{ResellerID: reseller, Amount: decimal.New(500, 0)}, credit.Usage{ResellerID: reseller, Amount: decimal.New(100, 0)}}
+	for range s.rng.IntN(4) {
+		commands = append(commands, credit.Usage{ResellerID: reseller, Amount: credit.FromMillionths(1 + s.rng.Int64N(50_000_000))})
+	}
 	if c.ready != nil {
 		commands = append(commands, c.ready(reseller)...)
 	}
@@ -230,8 +247,7 @@ func prepare(ctx context.Context, t *testing.T, l *store.Ledger, c sweepCase) uu
 	return reseller
 }
 
-func cases() []sweepCase {
-	amount := decimal.New(5, -1)
+func cases(amount decimal.Decimal) []sweepCase {
 	one := func(name string, c func(r uuid.UUID) credit.Command, ready ...func(r uuid.UUID) credit.Command) sweepCase {
 		return sweepCase{name: name,
 			ready: func(r uuid.UUID) (all []credit.Command) {
