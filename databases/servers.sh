@@ -321,9 +321,12 @@ run_pgbouncer() {
 }
 
 create_mariadb() {
-	local name=$1 dir=$2 snapshot=OFF user=()
+	local name=$1 dir=$2 snapshot=OFF log=96M user=() # 96M is the server's default
 	if [[ $name == *-snapshot ]]; then
 		snapshot=ON
+	fi
+	if mountpoint -q "$dir"; then
+		log=16M # the file system is small
 	fi
 	if ((EUID == 0)); then
 		user=(--user=mysql)
@@ -340,7 +343,7 @@ create_mariadb() {
 		skip-name-resolve
 		max_connections=200
 		character-set-server=utf8mb4
-		innodb_log_file_size=16M
+		innodb_log_file_size=$log
 		innodb_snapshot_isolation=$snapshot
 	END
 	# The user of the tests cannot write while the server is read-only.
