@@ -60,8 +60,11 @@ func (s *scope) appending(ctx context.Context, prefix, statement string, hold ti
 	if err != nil {
 		return nil, err
 	}
-	if _, err := db.ExecContext(ctx, "SET synchronous_commit = off"); err != nil {
-		return nil, err
+	// A table that was just made is too small for the planner to look for an index.
+	for _, setting := range []string{"SET synchronous_commit = off", "SET enable_seqscan = off", "SET enable_sort = off"} {
+		if _, err := db.ExecContext(ctx, setting); err != nil {
+			return nil, err
+		}
 	}
 	stmt, err := db.PrepareContext(ctx, text(prefix, statement))
 	if err != nil {
