@@ -388,6 +388,10 @@ var ledgerCases = map[string]func(*asker){
 		a.tell(on.Grant(a.ctx, credit.Grant{Amount: units(1), Key: a.Key}))
 	},
 	"Check": func(a *asker) { a.tell(a.ledger.Check(a.ctx)) },
+	"CheckWith": func(a *asker) {
+		a.tell(a.ledger.CheckWith(a.ctx, store.CheckOptions{}))
+		a.tell(a.ledger.CheckWith(a.ctx, store.CheckOptions{After: a.Head}))
+	},
 	"Follow": func(a *asker) {
 		for _, after := range []int64{0, a.Sequence} {
 			ctx, stop := context.WithCancel(a.ctx)
