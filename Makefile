@@ -33,13 +33,13 @@ cover: ## Check that the tests of the root package cover each of its statements.
 mutants: ## Find changes of the rules and the engine that no test notices; takes an hour or more.
 	@bash .ci/run mutants
 
-bench: ## Measure everything, for about two hours, and write docs/benchmarks.
+bench: ## Measure everything, for about two hours, on servers that this installs, and write docs/benchmarks.
 	@bash .ci/run bench
 
 bench-short: ## Measure the most telling rows in less than 50 s; JSON=1 prints one object a line.
 	@JSON=$(JSON) bash .ci/run bench-short
 
-ci: ## Run every check that a change has to pass.
+ci: ## Run every check that a change has to pass; as root, this installs database servers (Debian 12).
 	@bash .ci/run
 
 prove: ## Run once, for hours, what CI does briefly, on every store or on some: make prove STORES='memory sqlite'.

@@ -1,6 +1,7 @@
 // Command creditcheck checks a ledger in an SQL database: it replays every record,
 // and compares what is stored with what the records give, as store.Ledger.Check
-// does. It reads only, takes no lock, and may run beside writers.
+// does. It changes no row, and may run beside writers. On SQLite it needs write
+// access to the file and its folder, and waits at its start for whoever writes.
 //
 //	creditcheck -driver sqlite -dsn credit.db -ledger 0198c5f0-…
 //	CREDIT_DSN='postgres://…' creditcheck -driver postgres -ledger 0198c5f0-… -after '{"sequence":1042,"hash":"…"}'
@@ -75,7 +76,10 @@ func run(ctx context.Context, args []string, dsn string, stdout, stderr io.Write
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(stderr, "creditcheck: "+format+"\n", args...) }
 	a, err := parse(args, dsn, stderr)
 	if err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
+		if errors.Is(err, flag.ErrHelp) {
+			return statusSound
+		}
+		if !errors.Is(err, errSaid) {
 			say("%v", err)
 		}
 		return statusUnchecked
@@ -97,9 +101,12 @@ func run(ctx context.Context, args []string, dsn string, stdout, stderr io.Write
 	return statusSound
 }
 
+// errSaid: package flag has said what is wrong.
+var errSaid = errors.New("the flags are wrong")
+
 func parse(args []string, dsn string, stderr io.Writer) (asked, error) {
 	var a asked
-	var after string
+	var after *string // nil, if it was not given: an empty one is a head that got lost
 	f := flag.NewFlagSet("creditcheck", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&a.driver, "driver", "", "the database: sqlite, postgres or mysql")
@@ -107,10 +114,16 @@ func parse(args []string, dsn string, stderr io.Writer) (asked, error) {
 	f.StringVar(&a.prefix, "prefix", "", "what the names of tables begin with (default credit_)")
 	f.StringVar(&a.schema, "schema", "", "the schema of PostgreSQL that the tables are in")
 	f.TextVar(&a.ledger, "ledger", uuid.Nil, "the ledger's `id`")
-	f.StringVar(&after, "after", "", "a `head` that is trusted, as JSON; only what came later is replayed")
+	f.Func("after", "a `head` that is trusted, as JSON; only what came later is replayed", func(text string) error {
+		after = &text
+		return nil
+	})
 	f.DurationVar(&a.every, "every", 5*time.Second, "how often progress is printed at most")
-	if err := f.Parse(args); err != nil {
-		return a, flag.ErrHelp // it has said what is wrong
+	switch err := f.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return a, err
+	case err != nil:
+		return a, errSaid
 	}
 	if a.dsn == "" {
 		a.dsn = dsn
@@ -123,8 +136,8 @@ func parse(args []string, dsn string, stderr io.Writer) (asked, error) {
 	case a.dsn == "":
 		return a, fmt.Errorf("neither -dsn nor %s says where the database is", dsnVariable)
 	}
-	if after != "" {
-		if err := json.Unmarshal([]byte(after), &a.after); err != nil {
+	if after != nil {
+		if err := json.Unmarshal([]byte(*after), &a.after); err != nil {
 			return a, fmt.Errorf("-after: %w", err)
 		}
 		if a.after.Sequence < 0 || a.after.Hash.IsZero() {

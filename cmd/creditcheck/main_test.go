@@ -163,7 +163,8 @@ func TestWhatCannotBeCheckedIsStatus2(t *testing.T) {
 		"no head":          {"-driver", "sqlite", "-dsn", f.path, "-ledger", id, "-after", "{}"},
 		"no JSON":          {"-driver", "sqlite", "-dsn", f.path, "-ledger", id, "-after", "1203"},
 		"an argument":      {"-driver", "sqlite", "-dsn", f.path, "-ledger", id, "x"},
-		"help":             {"-h"},
+		"a lost head":      {"-driver", "sqlite", "-dsn", f.path, "-ledger", id, "-after", ""},
+		"an unknown flag":  {"-x"},
 	} {
 		status, stdout, stderr := program(t, "", args...)
 		assert.Equal(t, 2, status, "%s: %s", name, stderr)
@@ -171,6 +172,9 @@ func TestWhatCannotBeCheckedIsStatus2(t *testing.T) {
 		assert.NotEmpty(t, stderr, "%s: it does not say what is wrong", name)
 		assert.NotContains(t, stderr, "hidden", "a password is printed")
 	}
+	status, _, stderr := program(t, "", "-h")
+	assert.Equal(t, 0, status)
+	assert.Contains(t, stderr, "-ledger")
 	_, err := os.Stat(absent)
 	require.ErrorIs(t, err, os.ErrNotExist, "a file was created")
 	var ledgers int
@@ -180,6 +184,6 @@ func TestWhatCannotBeCheckedIsStatus2(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out, said bytes.Buffer
-	status := run(ctx, []string{"-driver", "sqlite", "-dsn", f.path, "-ledger", id}, "", &out, &said)
+	status = run(ctx, []string{"-driver", "sqlite", "-dsn", f.path, "-ledger", id}, "", &out, &said)
 	assert.Equal(t, 2, status, "a check that was interrupted says nothing about the ledger")
 }
