@@ -78,6 +78,8 @@ type Dialect interface {
 	// load reads the head and what is asked for in one snapshot; in the caller's
 	// transaction the ledger is locked.
 	load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error)
+	// confirm makes durable what was read; see [store.Confirmer].
+	confirm(ctx context.Context, s *Store, ledger uuid.UUID) error
 	// append writes a batch; see [store.Store]. It classifies its errors.
 	append(ctx context.Context, s *Store, ledger uuid.UUID, expected credit.Head, b store.Batch) error
 

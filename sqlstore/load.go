@@ -12,6 +12,14 @@ import (
 	"github.com/resellerkit/credit/store"
 )
 
+// Confirm implements [store.Confirmer].
+func (s *Store) Confirm(ctx context.Context, ledger uuid.UUID) error {
+	if err := s.dialect.confirm(ctx, s, ledger); err != nil {
+		return s.certain(ctx, fmt.Errorf("wait until ledger %s is durable: %w", ledger, err))
+	}
+	return nil
+}
+
 // Load implements [store.Store].
 func (s *Store) Load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
 	var err error

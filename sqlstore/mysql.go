@@ -101,6 +101,14 @@ func (mysql) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit.
 	return s.loadParts(ctx, ledger, asked)
 }
 
+// confirm commits a change, whose flush is that of everything before it. InnoDB shows
+// a commit to others before it is on the disk: an answer that was only read could be
+// lost by a crash.
+func (d mysql) confirm(ctx context.Context, s *Store, ledger uuid.UUID) error {
+	_, err := s.base().ExecContext(ctx, "UPDATE "+s.prefix+"ledgers SET confirmed = confirmed + 1 WHERE id = ?", d.id(ledger))
+	return err
+}
+
 // append reads nothing. The update of the head is the comparison, and holds the
 // ledger's row until the end; the number of changed rows tells whether a reseller
 // is missing; and an index refuses the keys that are taken. All of that sees what

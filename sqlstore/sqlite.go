@@ -117,6 +117,9 @@ func (sqlite) load(ctx context.Context, s *Store, ledger uuid.UUID, asked credit
 	return s.loadParts(ctx, ledger, asked)
 }
 
+// confirm: a commit is seen once it is on the disk.
+func (sqlite) confirm(context.Context, *Store, uuid.UUID) error { return nil }
+
 // append moves the head first: the transaction then has the write lock before it
 // reads anything, so it cannot fail for having read something that is outdated.
 func (d sqlite) append(ctx context.Context, s *Store, ledger uuid.UUID, expected credit.Head, b store.Batch) error {

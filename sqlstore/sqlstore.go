@@ -40,8 +40,9 @@ type Store struct {
 }
 
 var (
-	_ store.Store  = (*Store)(nil)
-	_ store.Holder = (*Store)(nil)
+	_ store.Store     = (*Store)(nil)
+	_ store.Holder    = (*Store)(nil)
+	_ store.Confirmer = (*Store)(nil)
 )
 
 // Option changes how [New] makes a store.

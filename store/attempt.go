@@ -98,12 +98,8 @@ func (l *Ledger) attempt(ctx context.Context, calls []*call, asked credit.ReadSe
 			}
 			return s.Append(ctx, l.distributor.ID, p.expected, p.batch)
 		})
-		switch {
-		case !decided || p.writes() || err == nil:
-		case p.replays():
-			err = Retry(err) // what was read may not be durable yet
-		default:
-			err = nil // how the hold ended changes nothing
+		if decided && !p.writes() {
+			err = l.confirm(ctx, p) // how the hold ended changes nothing
 		}
 		return p, true, err
 	}
@@ -111,10 +107,30 @@ func (l *Ledger) attempt(ctx context.Context, calls []*call, asked credit.ReadSe
 	if err != nil {
 		return plan{}, loaded, err
 	}
-	if p = decide(state, calls, l.options.Now()); p.unverified && !loaded || !p.writes() {
+	switch p = decide(state, calls, l.options.Now()); {
+	case p.unverified && !loaded:
 		return p, loaded, nil
+	case !p.writes():
+		return p, loaded, l.confirm(ctx, p)
 	}
 	return p, loaded, l.store.Append(ctx, l.distributor.ID, p.expected, p.batch)
+}
+
+// confirm waits until the records are durable with which a plan that writes nothing
+// answers. The append of one that writes comes after them, and so does its durability.
+func (l *Ledger) confirm(ctx context.Context, p plan) error {
+	if !p.replays() {
+		return nil
+	}
+	return l.durable(ctx)
+}
+
+// durable waits until what was read is.
+func (l *Ledger) durable(ctx context.Context) error {
+	if c, ok := l.store.(Confirmer); ok {
+		return c.Confirm(ctx, l.distributor.ID)
+	}
+	return nil
 }
 
 func (l *Ledger) commitSingly(ctx context.Context, calls []*call) (records, attempts int, err error) {
@@ -160,8 +176,7 @@ func (l *Ledger) find(ctx context.Context, p plan, backoff *retry.Backoff, cause
 		switch {
 		case err != nil:
 		case len(there) > 0 && there[0].ID == wanted.ID && there[0].Hash == wanted.Hash:
-			// That it is seen does not make it durable; a load by its key does.
-			if _, err = l.store.Load(ctx, l.distributor.ID, p.keys()); err == nil {
+			if err = l.durable(ctx); err == nil {
 				return nil
 			}
 		case len(there) > 0, excluded:
@@ -193,16 +208,6 @@ func (p plan) replays() bool {
 		}
 	}
 	return false
-}
-
-// keys are what the batch takes.
-func (p plan) keys() (asked credit.ReadSet) {
-	for i := range p.batch.Records {
-		if key := p.batch.Records[i].Key; key != "" {
-			asked.Keys = append(asked.Keys, key)
-		}
-	}
-	return asked
 }
 
 func (p plan) answer(calls []*call) {

@@ -266,8 +266,9 @@ func (c *checker) leads(ctx context.Context, page []credit.Record) error {
 // resellers compares the stored resellers with what the records give, some at a
 // time, each lot at a head of its own.
 func (c *checker) resellers(ctx context.Context) error {
-	for last := int64(0); last < c.head.Sequence; {
-		added, err := c.ledger.Records(ctx, credit.RecordQuery{Kinds: []credit.Kind{credit.KindAdd}, After: last, Before: c.head.Sequence + 1, Limit: credit.MaxPageSize})
+	until := c.head.Sequence // comparing moves the head, and those who write might move it for ever
+	for last := int64(0); last < until; {
+		added, err := c.ledger.Records(ctx, credit.RecordQuery{Kinds: []credit.Kind{credit.KindAdd}, After: last, Before: until + 1, Limit: credit.MaxPageSize})
 		if err != nil {
 			return err
 		}
@@ -327,6 +328,13 @@ func (c *checker) strangers(ctx context.Context) error {
 		page, err := c.ledger.Resellers(ctx, q)
 		if err != nil {
 			return err
+		}
+		seen := make(map[uuid.UUID]bool, len(page.Items))
+		for _, r := range page.Items {
+			if seen[r.ID] {
+				return c.corrupt("reseller %s is stored twice", r.ID)
+			}
+			seen[r.ID] = true
 		}
 		unknown, err := c.unknown(ctx, page.Items)
 		if err != nil {

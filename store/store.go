@@ -100,6 +100,18 @@ type Holder interface {
 	Hold(ctx context.Context, ledger uuid.UUID, f func(Store) error) error
 }
 
+// Confirmer is a Store in which a commit can be seen before it is as durable as
+// Append's answer: on the disk, or on a standby. A store whose reads show only what
+// is durable needs none.
+type Confirmer interface {
+	Store
+	// Confirm returns nil once what could be read of the ledger when it was called
+	// is as durable as what Append has acknowledged. In a transaction of the caller's
+	// the transaction's own commit may be what waits. The engine confirms what it only
+	// read before it answers that a command happened. An error is as one of Load.
+	Confirm(ctx context.Context, ledger uuid.UUID) error
+}
+
 // Batch is what one Append writes, never empty of records.
 type Batch struct {
 	// Records continue the expected head: their sequences follow it without a gap.

@@ -158,7 +158,7 @@ func allOf(t *testing.T, s store.Store, ledger uuid.UUID) string {
 // asked.
 const (
 	neighbourSequence = 137
-	nowhereSequence   = 7919
+	nowhereSequence   = 919
 )
 
 // estate is a store with a neighbour's ledger in it.
@@ -255,7 +255,7 @@ func neighbours(sort string, types []reflect.Type, cases map[string]func(*asker)
 
 var neighbourClauses = append(
 	neighbours("a ledger's methods", []reflect.Type{reflect.TypeFor[*store.Ledger](), reflect.TypeFor[credit.Ledger]()}, ledgerCases),
-	neighbours("the methods of the port", []reflect.Type{reflect.TypeFor[store.Store](), reflect.TypeFor[store.Holder](), reflect.TypeFor[store.Immediate]()}, portCases)...)
+	neighbours("the methods of the port", []reflect.Type{reflect.TypeFor[store.Store](), reflect.TypeFor[store.Holder](), reflect.TypeFor[store.Confirmer](), reflect.TypeFor[store.Immediate]()}, portCases)...)
 
 // ledgerCases ask each method of a ledger about what was named.
 var ledgerCases = map[string]func(*asker){
@@ -478,6 +478,11 @@ var portCases = map[string]func(*asker){
 	"Holder": func(a *asker) {
 		holder, ok := a.store.(store.Holder)
 		a.tell(ok && holder.Holder() == a.store, nil)
+	},
+	"Confirm": func(a *asker) {
+		if c, ok := a.store.(store.Confirmer); ok {
+			a.tell("confirmed", c.Confirm(a.ctx, a.id()))
+		}
 	},
 	"Immediate": func(a *asker) {
 		immediate, ok := a.store.(store.Immediate)

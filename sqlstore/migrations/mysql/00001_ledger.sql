@@ -25,6 +25,8 @@ CREATE TABLE IF NOT EXISTS {{prefix}}ledgers (
     recorded_at BIGINT,                -- NULL before the first record
     granted     BIGINT       NOT NULL,
     allocated   BIGINT       NOT NULL,
+    -- Counts how often somebody waited until what was read is on the disk. It means nothing else.
+    confirmed   BIGINT       NOT NULL DEFAULT 0,
     PRIMARY KEY (id),
     CONSTRAINT {{prefix}}ledgers_currency CHECK (currency REGEXP '^[A-Z]{3}$'),
     CONSTRAINT {{prefix}}ledgers_head CHECK (sequence >= 0 AND (sequence = 0) = (recorded_at IS NULL)),
