@@ -36,7 +36,9 @@ import (
 // what was written on the others.
 //
 // How durable an answered commit is the server decides: with
-// innodb_flush_log_at_trx_commit=1, its default, it survives a power failure.
+// innodb_flush_log_at_trx_commit=1, its default, it survives a power failure. A
+// command that comes again with its key is answered once the record that it finds is
+// as durable.
 var MySQL Dialect = mysql{}
 
 // blocks: the server takes several statements, with conditions between them, in

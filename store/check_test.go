@@ -579,3 +579,53 @@ func TestCheckTellsHowFarItIs(t *testing.T) {
 	assert.GreaterOrEqual(t, len(told), 7, "once a page")
 	assert.Equal(t, checked, told[len(told)-1])
 }
+
+// prolific is a store in which, at each listing of records, somebody has just added
+// a reseller.
+type prolific struct {
+	store.Store
+	adder *store.Ledger
+	left  int
+}
+
+func (s *prolific) Records(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
+	if s.left--; s.left >= 0 {
+		if _, err := s.adder.AddReseller(ctx, credit.NewReseller{Name: "Another", ExternalID: fmt.Sprint("another-", s.left)}); err != nil {
+			return nil, err
+		}
+	}
+	return s.Store.Records(ctx, ledger, q)
+}
+
+func TestCheckEndsWhileResellersAreAdded(t *testing.T) {
+	t.Parallel()
+	b := goodBook(t)
+	const many = 1000
+	s := &prolific{Store: b.store, adder: b.Ledger, left: many}
+	l, err := store.Open(t.Context(), s, b.Distributor(), store.Options{})
+	require.NoError(t, err)
+	_, err = l.Check(t.Context())
+	require.NoError(t, err)
+	assert.Greater(t, s.left, many-100, "the check followed those who write")
+}
+
+// twice is a store that lists its first reseller twice.
+type twice struct{ store.Store }
+
+func (s twice) Resellers(ctx context.Context, ledger uuid.UUID, q credit.ResellerQuery, after store.ResellerPosition) ([]credit.Reseller, error) {
+	found, err := s.Store.Resellers(ctx, ledger, q, after)
+	if len(found) > 0 {
+		found = append(found[:1:1], found...)
+	}
+	return found, err
+}
+
+func TestCheckFindsAResellerThatIsStoredTwice(t *testing.T) {
+	t.Parallel()
+	b := goodBook(t)
+	l, err := store.Open(t.Context(), twice{b.store}, b.Distributor(), store.Options{})
+	require.NoError(t, err)
+	_, err = l.Check(t.Context())
+	require.ErrorIs(t, err, credit.ErrCorrupt)
+	require.ErrorContains(t, err, "twice")
+}

@@ -480,9 +480,12 @@ var portCases = map[string]func(*asker){
 		a.tell(ok && holder.Holder() == a.store, nil)
 	},
 	"Confirm": func(a *asker) {
-		if c, ok := a.store.(store.Confirmer); ok {
-			a.tell("confirmed", c.Confirm(a.ctx, a.id()))
+		c, ok := a.store.(store.Confirmer)
+		if !ok {
+			a.tell("needs no confirmation", nil)
+			return
 		}
+		a.tell("confirmed", c.Confirm(a.ctx, a.id()))
 	},
 	"Immediate": func(a *asker) {
 		immediate, ok := a.store.(store.Immediate)
