@@ -88,7 +88,7 @@ func (postgres) resellers(prefix, index string, p parts) string {
 	if !p.figures {
 		return resellers + " AS r"
 	}
-	return resellers + " AS r CROSS JOIN " + pgLookup(prefix, "figures", pgFigureColumns, balances, "ledger = r.ledger AND id = r.id")
+	return resellers + " AS r CROSS JOIN " + pgLookup(prefix, "figures", pgFigureColumns, balances, "ledger = r.ledger AND id = r.id"+pgNewest)
 }
 
 // join is of the sort of pgLookup.
