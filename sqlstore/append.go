@@ -109,6 +109,16 @@ func (s *Store) inTransaction(ctx context.Context, f func(executor) error) error
 	if begin, commit := s.dialect.transaction(); begin != "" {
 		return s.inServerTransaction(ctx, begin, commit, f)
 	}
+	// The writers of this store wait here, in the order in which they come, before
+	// they have a connection: those who hold one and wait would keep it from the one
+	// whose turn it is. A caller's transaction takes no turn: it has the database's
+	// lock, or waits for it, and so does whoever has the turn.
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return s.certain(ctx, fmt.Errorf("wait for the writers before: %w", ctx.Err()))
+	}
 	conn, err := s.db.Connx(ctx)
 	if err != nil {
 		return s.certain(ctx, err)

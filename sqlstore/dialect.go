@@ -34,8 +34,8 @@ type Dialect interface {
 	// on a cluster, a prepared statement does harm.
 	prepares() bool
 	// transaction are the statements that begin and commit a transaction which ends
-	// with its context; empty if there is no server that can hang, so that an
-	// [sql.Tx] does.
+	// with its context; empty if there is no server: none that can hang, so that an
+	// [sql.Tx] does, and none where writers queue, so that they take turns in the store.
 	transaction() (begin, commit string)
 	// id is how an id is passed to the driver.
 	id(uuid.UUID) any

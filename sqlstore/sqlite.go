@@ -30,7 +30,10 @@ import (
 // its own; it is gone when that connection is closed.
 //
 // Writers of one file exclude each other, also those of different ledgers; readers
-// wait for nobody.
+// wait for nobody. The writers of one [Store] queue. Whoever else writes, another
+// process, another Store on the same file or a transaction of the caller's, looks
+// every now and then whether it can, for as long as the busy timeout; so make one
+// Store in a process.
 //
 // Any driver will do whose errors have SQLite's result code in a method or a field
 // Code. With github.com/mattn/go-sqlite3 the settings are

@@ -37,6 +37,7 @@ type Store struct {
 	names      string // the prefix alone
 	schema     string // "" is the search path's
 	statements *statementCache
+	turn       chan struct{} // full while somebody writes, where one writes at a time
 }
 
 var (
@@ -109,7 +110,8 @@ func New(db *sqlx.DB, dialect Dialect, options ...Option) (*Store, error) {
 	if db == nil || dialect == nil {
 		return nil, errors.New("sqlstore: a database and a dialect are needed")
 	}
-	s := &Store{db: db, dialect: dialect, prefix: defaultPrefix, statements: &statementCache{known: map[statementKey]*statement{}}}
+	s := &Store{db: db, dialect: dialect, prefix: defaultPrefix, statements: &statementCache{known: map[statementKey]*statement{}},
+		turn: make(chan struct{}, 1)}
 	for _, option := range options {
 		if err := option(s); err != nil {
 			return nil, err
