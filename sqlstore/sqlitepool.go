@@ -18,9 +18,17 @@ const (
 	sqliteLeastBusy = 1000
 )
 
+// sqliteCheckpoint is how many pages (16 MB at 4 KB each) the log of a connection
+// made by SQLiteDSN gathers before it is copied into the file. Pages that are
+// written again and again, as those at the end of an index, are then copied less
+// often, and the disk is flushed less often. New does not ask for it: nothing is
+// less durable with any number.
+const sqliteCheckpoint = 4000
+
 // SQLiteDSN returns the data source name with which the driver
-// modernc.org/sqlite opens the file with all that [New] wants, and with
-// transactions that take the write lock when they begin. The path may be
+// modernc.org/sqlite opens the file with all that [New] wants, with transactions
+// that take the write lock when they begin, and with a log beside the file (-wal)
+// of 16 MB instead of 4 before it is copied into it, which is faster. The path may be
 // relative and contain any character; the file is created when it is missing, its
 // directory is not. The path ":memory:" is a database in memory, for a pool of
 // one connection.
@@ -39,6 +47,7 @@ func SQLiteDSN(path string) string {
 		"_pragma=foreign_keys(1)",
 		"_pragma=journal_mode(WAL)",
 		"_pragma=synchronous(FULL)",
+		"_pragma=wal_autocheckpoint(" + strconv.Itoa(sqliteCheckpoint) + ")",
 		"_txlock=immediate",
 	}, "&")
 }

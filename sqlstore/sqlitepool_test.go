@@ -204,7 +204,7 @@ func TestSQLiteDSNIsAURI(t *testing.T) {
 	assert.Empty(t, u.Host)
 	assert.Equal(t, "/var/lib/a b?c#d%e.db", u.Path)
 	assert.Equal(t, "immediate", u.Query().Get("_txlock"))
-	assert.Equal(t, []string{"busy_timeout(5000)", "foreign_keys(1)", "journal_mode(WAL)", "synchronous(FULL)"}, u.Query()["_pragma"])
+	assert.Equal(t, []string{"busy_timeout(5000)", "foreign_keys(1)", "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(4000)"}, u.Query()["_pragma"])
 }
 
 // Many processes may start at once on a file that is not there yet.
