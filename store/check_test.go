@@ -560,30 +560,31 @@ func TestCheckReadsBesideReplayingButOneAtATimeInATransaction(t *testing.T) {
 // nothing is read any more when the answer is there.
 func TestCheckNamesTheFirstThatIsWrongAlthoughItReadsAhead(t *testing.T) {
 	t.Parallel()
-	b := busyBook(t, 1500)
-	var under atomic.Int64
-	b.store.load = func(_ context.Context, asked credit.ReadSet, next func() (credit.Snapshot, error)) (credit.Snapshot, error) {
-		under.Add(1)
-		defer under.Add(-1)
-		if len(asked.Keys) > 0 {
-			return credit.Snapshot{}, errLost
+	synctest.Test(t, func(t *testing.T) {
+		b := busyBook(t, 1500)
+		var under atomic.Int64
+		b.store.load = func(_ context.Context, asked credit.ReadSet, next func() (credit.Snapshot, error)) (credit.Snapshot, error) {
+			if len(asked.Keys) > 0 {
+				return credit.Snapshot{}, errLost
+			}
+			return next()
 		}
-		return next()
-	}
-	b.store.records = func(ctx context.Context, q credit.RecordQuery, next func() ([]credit.Record, error)) ([]credit.Record, error) {
-		under.Add(1)
-		defer under.Add(-1)
-		if q.After > 0 {
-			<-ctx.Done()
-			return nil, ctx.Err()
+		b.store.records = func(ctx context.Context, q credit.RecordQuery, next func() ([]credit.Record, error)) ([]credit.Record, error) {
+			if q.After > 0 {
+				under.Add(1)
+				defer under.Add(-1)
+				<-ctx.Done()
+				time.Sleep(time.Millisecond) // a database takes a while to notice, on this clock, too
+				return nil, ctx.Err()
+			}
+			page, err := next()
+			page[500].Remark = "another"
+			return page, err
 		}
-		page, err := next()
-		page[500].Remark = "another"
-		return page, err
-	}
-	corrupt := b.corrupt("a changed remark passed")
-	assert.EqualValues(t, 501, corrupt.Sequence, "what was read ahead comes first")
-	assert.Zero(t, under.Load(), "a query is under way though the check has ended")
+		corrupt := b.corrupt("a changed remark passed")
+		assert.EqualValues(t, 501, corrupt.Sequence, "what was read ahead comes first")
+		assert.Zero(t, under.Load(), "a query is under way though the check has ended")
+	})
 }
 
 func TestCheckGoesOnFromAHeadThatIsTrusted(t *testing.T) {
