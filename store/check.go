@@ -46,11 +46,11 @@ func (l *Ledger) Check(ctx context.Context) (Checked, error) {
 // be after the head; and head, figures and status of every stored reseller must be
 // what the records give. The first thing that is wrong is a *credit.CorruptError.
 //
-// It takes no lock, may run beside writers, and reads in pages, the next one while
-// one is replayed: it may have three queries under way at once, or one in the caller's
-// transaction. In memory it holds three pages and the figures and status of at most
-// 500,000 resellers, 40 bytes each, however many there are; those that it forgot it
-// takes from their newest records again.
+// It takes no lock, may run beside writers, and reads in pages, the next ones while
+// one is replayed: up to four queries are under way at once, but one at a time in a
+// transaction of the caller's. In memory it holds a few pages and the figures and
+// status of at most 500,000 resellers, 40 bytes each (BenchmarkCheckMemory), however
+// many there are; those that it forgot it takes from their newest records again.
 //
 // After a trusted head, what is before it is believed: that its keys and external
 // ids lead to their records is not checked again, and what resellers had there is
@@ -91,8 +91,8 @@ func (c *checker) run(ctx context.Context) (Checked, error) {
 	if err != nil {
 		return Checked{}, err
 	}
-	// There are no more resellers than records, and no use for all places at once.
-	c.known = newStandings(int(max(1, min(int64(c.remembers), head.Sequence+head.Sequence/4))))
+	// There are no more resellers than records, as a rule far fewer.
+	c.known = newStandings(int(max(1, min(int64(c.remembers), head.Sequence))))
 	for _, part := range []func() error{
 		func() error { return c.trust(ctx, head) },
 		func() error { return c.replay(ctx, head) },

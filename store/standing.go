@@ -20,10 +20,10 @@ type standing struct {
 // standingStatuses begin with that of a free place.
 var standingStatuses = []credit.Status{"", credit.StatusActive, credit.StatusFrozen, credit.StatusClosed}
 
-// standings remember some resellers: a hash table that never grows. A reseller is
-// in one of the places that follow from its id, up to standingReach of them; one for
-// which all of those are taken drives another one out, in turns and not the oldest, so that a
-// log that goes round more resellers than there are places finds some of them.
+// standings remember some resellers: a hash table that never grows. A reseller is in
+// one of a few places in a row, the first of which its id gives; one that finds all of
+// them taken drives another one out, in turns and not the oldest, so that a log that
+// goes round more resellers than there are places finds some of them.
 type standings struct {
 	places []standing
 	seed   maphash.Seed
@@ -80,6 +80,6 @@ func (s *standings) put(r credit.Reseller) error {
 	if !there && p.status != 0 {
 		s.whole = false
 	}
-	*p = standing{r.ID, allocated, used, uint8(slices.Index(standingStatuses, r.Status))} //nolint:gosec // there are four
+	*p = standing{r.ID, allocated, used, uint8(slices.Index(standingStatuses, r.Status))}
 	return nil
 }
