@@ -34,7 +34,7 @@ type standings struct {
 
 // standingReach is how far a reseller may be from its first place: far enough that
 // nearly all places are taken before one is driven out.
-const standingReach = 64
+const standingReach = 256
 
 func newStandings(places int) *standings {
 	return &standings{places: make([]standing, places), seed: maphash.MakeSeed(), whole: true}
