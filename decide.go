@@ -29,11 +29,15 @@ func decide(s *State, c Command, at Stamp) (*entry, Receipt, error) {
 		}
 	}
 	r, err := s.next(e, at)
-	return e, Receipt{Record: r}, err
+	if err != nil {
+		return e, Receipt{}, err
+	}
+	r.Hash = r.ChainHash(s.head.Hash)
+	return e, Receipt{Record: r}, nil
 }
 
 // next is the rest of the ordered checks (exists, status, limit, range) and the
-// record that results.
+// record that results, without its hash.
 func (s *State) next(e *entry, at Stamp) (Record, error) {
 	reseller, err := s.existing(e)
 	if err != nil {
@@ -75,7 +79,6 @@ func (s *State) next(e *entry, at Stamp) (Record, error) {
 	if r.OccurredAt.IsZero() {
 		r.OccurredAt = r.RecordedAt
 	}
-	r.Hash = r.ChainHash(s.head.Hash)
 	return r, nil
 }
 

@@ -77,7 +77,7 @@ func allocation(ids []uuid.UUID, n int64) credit.Allocation {
 
 func benchmarkLedger(b *testing.B, resellers int) (*store.Ledger, []uuid.UUID) {
 	b.Helper()
-	l, err := store.Open(b.Context(), memstore.New(), acme, store.Options{Memory: store.NewMemory(resellers)})
+	l, err := store.Open(b.Context(), memstore.New(), acme, store.Options{Memory: store.NewMemory(resellers), MaxBulk: max(resellers, 10_000)})
 	require.NoError(b, err)
 	_, err = l.Grant(b.Context(), credit.Grant{Amount: decimal.NewFromInt(999_999_999_999)})
 	require.NoError(b, err)
@@ -199,5 +199,34 @@ func BenchmarkRemembered(b *testing.B) {
 		runtime.ReadMemStats(&after)
 		runtime.KeepAlive(s)
 		b.ReportMetric(float64(between.HeapAlloc-after.HeapAlloc)/n, "bytes/reseller")
+	}
+}
+
+// BenchmarkCheckMemory reports what a check holds once it has replayed the log, besides what
+// the store holds: for each reseller that it may remember, and for as many again.
+//
+//	go test -run '^$' -bench BenchmarkCheckMemory -benchtime 1x ./store
+func BenchmarkCheckMemory(b *testing.B) {
+	const remembered = 100_000
+	for _, resellers := range []int{remembered / 2, remembered, 2 * remembered, 4 * remembered} {
+		b.Run(fmt.Sprintf("resellers=%d", resellers), func(b *testing.B) {
+			l, _ := benchmarkLedger(b, resellers)
+			for b.Loop() {
+				runtime.GC()
+				var before, within runtime.MemStats
+				runtime.ReadMemStats(&before)
+				_, err := l.CheckRemembering(b.Context(), store.CheckOptions{Progress: func(so store.Checked, _ int64) {
+					if so.Resellers == resellers {
+						runtime.GC()
+						runtime.ReadMemStats(&within)
+					}
+				}}, remembered)
+				require.NoError(b, err)
+				held := float64(within.HeapAlloc) - float64(before.HeapAlloc)
+				b.ReportMetric(held, "bytes")
+				b.ReportMetric(held/float64(min(resellers, remembered)), "bytes/remembered")
+				b.ReportMetric(0, "ns/op")
+			}
+		})
 	}
 }

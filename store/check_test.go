@@ -6,7 +6,9 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -296,8 +298,11 @@ func TestCheckReportsErrorsOfTheStoreAsTheyAre(t *testing.T) {
 	// Whatever call it is that fails, it is not a corrupt ledger.
 	for failing := range 20 {
 		b := goodBook(t)
+		var mu sync.Mutex // queries run beside each other
 		calls := 0
 		fail := func() error {
+			mu.Lock()
+			defer mu.Unlock()
 			if calls++; calls-1 == failing {
 				return errLost
 			}
@@ -306,6 +311,8 @@ func TestCheckReportsErrorsOfTheStoreAsTheyAre(t *testing.T) {
 		other := b.another()
 		added := map[string]bool{}
 		meanwhile := func(where string) { // so that the log must be read on
+			mu.Lock()
+			defer mu.Unlock()
 			if !added[where] {
 				added[where] = true
 				other.add(where)
@@ -459,6 +466,127 @@ func TestCheckMayForgetResellers(t *testing.T) {
 	require.ErrorIs(t, err, errLost)
 }
 
+func TestCheckRefusesANewestRecordWithAFigureThatIsNoAmount(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(f *credit.Figures){
+		"allocated": func(f *credit.Figures) { f.Allocated = amt("1000000000000") },
+		"used":      func(f *credit.Figures) { f.Used = amt("-1000000000000") },
+	} {
+		b := goodBook(t)
+		trusted := b.log()[4].Head()
+		b.store.latest = func(next func() ([]credit.Record, error)) ([]credit.Record, error) {
+			found, err := next()
+			for i := range found {
+				change(&found[i].After)
+			}
+			return found, err
+		}
+		_, err := b.CheckWith(t.Context(), store.CheckOptions{After: trusted})
+		require.ErrorIs(t, err, credit.ErrCorrupt, name)
+		require.ErrorContains(t, err, b.nimbus.String(), name)
+	}
+}
+
+// What was never forgotten need not be asked for.
+func TestCheckAsksForNoResellerThatItRemembers(t *testing.T) {
+	t.Parallel()
+	b := busyBook(t, 1500)
+	b.store.latest = func(func() ([]credit.Record, error)) ([]credit.Record, error) { return nil, errLost }
+	_, err := b.Check(t.Context())
+	require.NoError(t, err)
+	_, err = b.CheckWith(t.Context(), store.CheckOptions{After: b.log()[0].Head()})
+	require.ErrorIs(t, err, errLost, "who was added before the trusted head is in no record that is replayed")
+}
+
+// slow is a store whose queries take a while, and that tells how many were under way
+// at once.
+type slow struct {
+	store.Store
+	mu          sync.Mutex
+	under, most int
+}
+
+func (s *slow) call() (end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.under++
+	s.most = max(s.most, s.under)
+	return func() {
+		time.Sleep(time.Millisecond) // of a clock that costs nothing
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.under--
+	}
+}
+
+func (s *slow) Load(ctx context.Context, ledger uuid.UUID, asked credit.ReadSet) (credit.Snapshot, error) {
+	defer s.call()()
+	return s.Store.Load(ctx, ledger, asked)
+}
+
+func (s *slow) Records(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
+	defer s.call()()
+	return s.Store.Records(ctx, ledger, q)
+}
+
+func (s *slow) Latest(ctx context.Context, ledger uuid.UUID, resellers []uuid.UUID, kinds []credit.Kind, until int64) ([]credit.Record, error) {
+	defer s.call()()
+	return s.Store.Latest(ctx, ledger, resellers, kinds, until)
+}
+
+func TestCheckReadsBesideReplayingButOneAtATimeInATransaction(t *testing.T) {
+	t.Parallel()
+	b := busyBook(t, 1500)
+	synctest.Test(t, func(t *testing.T) {
+		s := &slow{Store: b.store.Store}
+		l, err := store.Open(t.Context(), s, acme, store.Options{Memory: store.NewMemory(1)})
+		require.NoError(t, err)
+		began := time.Now()
+		want, err := l.CheckRemembering(t.Context(), store.CheckOptions{}, 100)
+		require.NoError(t, err)
+		beside := time.Since(began)
+		assert.Equal(t, 3, s.most, "a page, what another one leads to, and whom it touches are read at once")
+		s.most = 0
+		began = time.Now()
+		got, err := l.On(s).CheckRemembering(t.Context(), store.CheckOptions{}, 100)
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+		assert.Equal(t, 1, s.most, "a transaction of the caller's runs two statements at once")
+		assert.Greater(t, time.Since(began), beside)
+	})
+}
+
+// What is wrong with a page comes before what is wrong with the next one, and
+// nothing is read any more when the answer is there.
+func TestCheckNamesTheFirstThatIsWrongAlthoughItReadsAhead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := busyBook(t, 1500)
+		var under atomic.Int64
+		b.store.load = func(_ context.Context, asked credit.ReadSet, next func() (credit.Snapshot, error)) (credit.Snapshot, error) {
+			if len(asked.Keys) > 0 {
+				return credit.Snapshot{}, errLost
+			}
+			return next()
+		}
+		b.store.records = func(ctx context.Context, q credit.RecordQuery, next func() ([]credit.Record, error)) ([]credit.Record, error) {
+			if q.After > 0 {
+				under.Add(1)
+				defer under.Add(-1)
+				<-ctx.Done()
+				time.Sleep(time.Millisecond) // a database takes a while to notice, on this clock, too
+				return nil, ctx.Err()
+			}
+			page, err := next()
+			page[500].Remark = "another"
+			return page, err
+		}
+		corrupt := b.corrupt("a changed remark passed")
+		assert.EqualValues(t, 501, corrupt.Sequence, "what was read ahead comes first")
+		assert.Zero(t, under.Load(), "a query is under way though the check has ended")
+	})
+}
+
 func TestCheckGoesOnFromAHeadThatIsTrusted(t *testing.T) {
 	t.Parallel()
 	b := busyBook(t, 1200)
@@ -585,12 +713,12 @@ func TestCheckTellsHowFarItIs(t *testing.T) {
 type prolific struct {
 	store.Store
 	adder *store.Ledger
-	left  int
+	left  atomic.Int64
 }
 
 func (s *prolific) Records(ctx context.Context, ledger uuid.UUID, q credit.RecordQuery) ([]credit.Record, error) {
-	if s.left--; s.left >= 0 {
-		if _, err := s.adder.AddReseller(ctx, credit.NewReseller{Name: "Another", ExternalID: fmt.Sprint("another-", s.left)}); err != nil {
+	if left := s.left.Add(-1); left >= 0 {
+		if _, err := s.adder.AddReseller(ctx, credit.NewReseller{Name: "Another", ExternalID: fmt.Sprint("another-", left)}); err != nil {
 			return nil, err
 		}
 	}
@@ -601,12 +729,13 @@ func TestCheckEndsWhileResellersAreAdded(t *testing.T) {
 	t.Parallel()
 	b := goodBook(t)
 	const many = 1000
-	s := &prolific{Store: b.store, adder: b.Ledger, left: many}
+	s := &prolific{Store: b.store, adder: b.Ledger}
+	s.left.Store(many)
 	l, err := store.Open(t.Context(), s, b.Distributor(), store.Options{})
 	require.NoError(t, err)
 	_, err = l.Check(t.Context())
 	require.NoError(t, err)
-	assert.Greater(t, s.left, many-100, "the check followed those who write")
+	assert.Greater(t, s.left.Load(), int64(many-100), "the check followed those who write")
 }
 
 // twice is a store that lists its first reseller twice.
