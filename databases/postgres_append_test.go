@@ -558,17 +558,3 @@ func FuzzPostgresText(f *testing.F) {
 		}
 	})
 }
-
-// A trigger that keeps the head from moving does not keep the append for ever.
-func TestPostgresHeadThatATriggerKeeps(t *testing.T) {
-	t.Parallel()
-	p := postgresWay{server: server.Postgres15, driver: "pgx"}.start(t)
-	s := p.open(t)
-	prefix := p.prefixOf(t, s)
-	b, first, _ := newPgBook(t, s)
-	p.db.MustExec("CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
-	p.db.MustExec("CREATE TRIGGER keeps BEFORE UPDATE ON " + prefix + "ledgers FOR EACH ROW EXECUTE FUNCTION keeps()")
-	err := s.Append(t.Context(), b.ID, b.state.Head(), b.draft(t, credit.Usage{ResellerID: first, Amount: decimal.New(1, 0)}))
-	require.ErrorContains(t, err, "a trigger or a rule of the database keeps it")
-	b.requireStored(t, s)
-}

@@ -59,45 +59,35 @@ func (d postgres) append(ctx context.Context, s *Store, ledger uuid.UUID, expect
 // a server or a pooler ends a connection, maybe in the middle of a commit.
 func (d postgres) settled(err error) bool { return sqlState(err) != "" && d.class(err) != temporary }
 
-// compareAndAppend runs the statement until its answer says something.
-func (d postgres) compareAndAppend(ctx context.Context, on executor, text string, args []any) error {
-	for range pgTries {
-		switch answer, err := d.answer(ctx, on, text, args); {
-		case err != nil:
-			return err
-		case answer == pgWritten:
-			return nil
-		case answer == pgMoved:
-			return store.ErrMoved
-		case answer == pgNoLedger:
-			return store.ErrNoLedger
-		case answer != pgAgain:
-			return errors.New("the statement gave no answer")
-		}
-	}
-	return fmt.Errorf("the ledger's row was there %d times, and could not be changed: a trigger or a rule of the database keeps it", pgTries)
-}
-
-// pgTries is how often a row may change between being found and being locked, by
-// what leaves its head alone: the library does no such thing.
-const pgTries = 100
-
-// answer runs the statement to its end, because a commit comes after the answer.
-func (postgres) answer(ctx context.Context, on executor, text string, args []any) (answer int, err error) {
+// compareAndAppend runs the statement to its end, because a commit comes after
+// the answer.
+func (postgres) compareAndAppend(ctx context.Context, on executor, text string, args []any) error {
 	rows, err := on.QueryContext(ctx, text, args...)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer func() { _ = rows.Close() }() // the second time does nothing
+	answer := 0
 	for rows.Next() {
 		if err := rows.Scan(&answer); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return 0, err
+		return err
 	}
-	return answer, rows.Close()
+	if err := rows.Close(); err != nil {
+		return err
+	}
+	switch answer {
+	case pgWritten:
+		return nil
+	case pgMoved:
+		return store.ErrMoved
+	case pgNoLedger:
+		return store.ErrNoLedger
+	}
+	return errors.New("the statement gave no answer")
 }
 
 // What the statement answers.
@@ -105,15 +95,13 @@ const (
 	pgWritten  = 1
 	pgMoved    = 2
 	pgNoLedger = 3
-	pgAgain    = 4 // the row was changed while the statement waited, or in the moment before
 )
 
 // appendStatement returns the statement that compares and appends.
 //
 // It waits for its turn. Then its first branch, head, locks the ledger's row if that
-// is the expected one and no key is taken. A row that another transaction has locked is waited for; once
-// it has changed the row, head is empty, and the statement is to be run again, to
-// see whether the head is another one now. Since no append changes anything without
+// is the expected one and no key is taken. A row that another append has locked is waited for, and then
+// compared again as that one left it. Since no append changes anything without
 // changing the head, a head that passes means that nothing of the ledger has
 // changed since the statement's snapshot, in which the other branches look. Each
 // of them joins head and so does nothing when head is empty: a branch runs
@@ -143,18 +131,16 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 
 	var q pgStatement
 	id := q.bind(ledger, "uuid")
-	q.text("WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(", q.bind(pgTurn(ledger), "bigint"), ")),")
-	expects := "t.id = " + id + " AND t.sequence = " + q.bind(expected.Sequence, "bigint") + " AND t.hash = " + q.bind(expected.Hash[:], "bytea")
-	if taken > 0 {
-		q.text(" free AS (SELECT FROM turn WHERE NOT EXISTS (SELECT FROM ", q.values(keys, "text", taken), " AS v CROSS JOIN ",
-			pgLookup(s.prefix, "t", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = v.value"), ")),")
-	} else {
-		q.text(" free AS (SELECT FROM turn),")
-	}
-	q.text(" head AS (UPDATE ", s.prefix, "ledgers AS l SET sequence = ", q.bind(head.Sequence, "bigint"), ", hash = ", q.bind(head.Hash[:], "bytea"),
+	q.text("WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(", q.bind(pgTurn(ledger), "bigint"), ")),",
+		" head AS (UPDATE ", s.prefix, "ledgers AS l SET sequence = ", q.bind(head.Sequence, "bigint"), ", hash = ", q.bind(head.Hash[:], "bytea"),
 		", recorded_at = ", q.bind(head.RecordedAt.UnixMicro(), "bigint"),
 		", granted = ", q.bind(granted, "bigint"), ", allocated = ", q.bind(allocated, "bigint"),
-		" FROM free CROSS JOIN ", pgHead(s.prefix, id), " WHERE l.ctid = t.ctid AND ", expects, " RETURNING l.id, l.sequence)")
+		" FROM turn CROSS JOIN ", pgHead(s.prefix, id, []string{"ctid"}), " WHERE t.id = ", id, " AND l.ctid = t.ctid AND l.sequence = ", q.bind(expected.Sequence, "bigint"), " AND l.hash = ", q.bind(expected.Hash[:], "bytea"))
+	if taken > 0 {
+		q.text(" AND NOT EXISTS (SELECT FROM ", q.values(keys, "text", taken), " AS v CROSS JOIN ",
+			pgLookup(s.prefix, "t", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = v.value"), ")")
+	}
+	q.text(" RETURNING l.id, l.sequence)")
 	counts := []pgCount{{"head", 1}} // of every branch
 
 	// What is not sent has no branch.
@@ -210,8 +196,8 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		counted = append(counted, "(SELECT count(*) FROM "+c.branch+")")
 	}
 	q.text(" SELECT CASE WHEN n = ", q.bind(wanted.String(), "bigint[]"), " THEN ", strconv.Itoa(pgWritten),
-		" WHEN n = '", none.String(), "' THEN CASE WHEN EXISTS (SELECT FROM free CROSS JOIN ", pgHead(s.prefix, id), " WHERE ", expects, ") THEN ", strconv.Itoa(pgAgain),
-		" WHEN EXISTS (SELECT FROM ", s.prefix, "ledgers WHERE id = ", id, ") THEN ", strconv.Itoa(pgMoved), " ELSE ", strconv.Itoa(pgNoLedger), " END",
+		" WHEN n = '", none.String(), "' THEN CASE WHEN EXISTS (SELECT FROM ", s.prefix, "ledgers WHERE id = ", id, ")",
+		" THEN ", strconv.Itoa(pgMoved), " ELSE ", strconv.Itoa(pgNoLedger), " END",
 		" ELSE CAST('", pgMiscount, strings.Join(branches, ", "), " ' || CAST(n AS text) AS integer) END",
 		" FROM (SELECT ARRAY[", strings.Join(counted, ", "), "] AS n OFFSET 0) AS counted")
 	return q.sql.String(), q.args, nil
@@ -262,8 +248,8 @@ func pgLookup(prefix, as string, columns []string, table, key string) string {
 // pgHead is a source of rows with the newest version of a ledger's row, if t.id is
 // the ledger's. Versions of one key are in the order of their places, so that from
 // behind the newest comes first.
-func pgHead(prefix, ledger string) string {
-	return "(SELECT ctid, * FROM " + prefix + "ledgers WHERE " + prefix + "by_index(id) AND id <= " + ledger +
+func pgHead(prefix, ledger string, columns []string) string {
+	return "(SELECT id, " + columnsText("", columns) + " FROM " + prefix + "ledgers WHERE " + prefix + "by_index(id) AND id <= " + ledger +
 		" ORDER BY id DESC LIMIT 1) AS t"
 }
 
