@@ -87,8 +87,7 @@ func underSnapshot(t target, hold time.Duration) comparison {
 				return nil, nil, err
 			}
 			one, busy := byCallers(1, 1, b.allocate), byCallers(64, 1, b.allocate)
-			written := s.written(b.db, one)
-			return s.held(readers, b, hold, busy, written), written, nil
+			return s.held(readers, b, hold, busy, one), one, nil
 		}}
 }
 
@@ -114,21 +113,6 @@ func (s *scope) held(readers *sqlx.DB, b *book, hold time.Duration, busy, one si
 		// What the snapshot held back is cleared away before the other side begins.
 		_, err = busy(ctx, length)
 		return got, err
-	}
-}
-
-// written is a side that begins once PostgreSQL has written what others changed
-// before, which it would else do beside it, for longer after a minute of work than
-// after a second.
-func (s *scope) written(db *sqlx.DB, do side) side {
-	if s.name != postgres.name {
-		return do
-	}
-	return func(ctx context.Context, length time.Duration) (sample, error) {
-		if _, err := db.ExecContext(ctx, "CHECKPOINT"); err != nil {
-			return sample{}, err
-		}
-		return do(ctx, length)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hooks is a driver with somebody in between.
+// hooks is the driver of MySQL with somebody in between.
 type hooks struct {
 	driver.Connector
 	// after runs after every statement that succeeded, on its connection.
@@ -25,20 +25,14 @@ type hooks struct {
 	begin func() (driver.Tx, error)
 }
 
-// openHooked opens a pool on a DSN of MySQL.
+// openHooked opens a pool on a DSN.
 func openHooked(t testing.TB, dsn string, h *hooks) *sqlx.DB {
 	t.Helper()
 	c, err := mysql.ParseDSN(dsn)
 	require.NoError(t, err)
 	h.Connector, err = mysql.NewConnector(c)
 	require.NoError(t, err)
-	return h.open(t, "mysql")
-}
-
-// open opens a pool on the connector.
-func (h *hooks) open(t testing.TB, driver string) *sqlx.DB {
-	t.Helper()
-	db := sqlx.NewDb(sql.OpenDB(h), driver)
+	db := sqlx.NewDb(sql.OpenDB(h), "mysql")
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	db.SetMaxOpenConns(16)
 	db.SetMaxIdleConns(16)
@@ -100,12 +94,7 @@ func (c *hookedConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx
 func (c *hookedConn) ResetSession(ctx context.Context) error {
 	return c.Conn.(driver.SessionResetter).ResetSession(ctx)
 }
-
-func (c *hookedConn) IsValid() bool {
-	v, ok := c.Conn.(driver.Validator)
-	return !ok || v.IsValid()
-}
-
+func (c *hookedConn) IsValid() bool { return c.Conn.(driver.Validator).IsValid() }
 func (c *hookedConn) CheckNamedValue(v *driver.NamedValue) error {
 	return c.Conn.(driver.NamedValueChecker).CheckNamedValue(v)
 }

@@ -100,15 +100,8 @@ func (s site) engine(t testing.TB, d credit.Distributor, o store.Options) *store
 // granted opens a ledger with a pool of so much and one reseller.
 func (s site) granted(t testing.TB, pool int64) (ledger *store.Ledger, reseller uuid.UUID) {
 	t.Helper()
-	on, _ := s.store(t)
-	return granted(t, on, pool)
-}
-
-func granted(t testing.TB, on store.Store, pool int64) (ledger *store.Ledger, reseller uuid.UUID) {
-	t.Helper()
-	ledger, err := store.Open(t.Context(), on, acme(), store.Options{})
-	require.NoError(t, err)
-	_, err = ledger.Grant(t.Context(), credit.Grant{Amount: decimal.NewFromInt(pool)})
+	ledger = s.engine(t, acme(), store.Options{})
+	_, err := ledger.Grant(t.Context(), credit.Grant{Amount: decimal.NewFromInt(pool)})
 	require.NoError(t, err)
 	added, err := ledger.AddReseller(t.Context(), credit.NewReseller{Name: "Nimbus", ExternalID: "200012345678"})
 	require.NoError(t, err)

@@ -88,7 +88,7 @@ func (postgres) resellers(prefix, index string, p parts) string {
 	if !p.figures {
 		return resellers + " AS r"
 	}
-	return resellers + " AS r CROSS JOIN " + pgLookup(prefix, "figures", pgFigureColumns, balances, "ledger = r.ledger AND id = r.id"+pgNewest)
+	return resellers + " AS r CROSS JOIN " + pgLookup(prefix, "figures", pgFigureColumns, balances, "ledger = r.ledger AND id = r.id")
 }
 
 // join is of the sort of pgLookup.

@@ -132,15 +132,15 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 	var q pgStatement
 	id := q.bind(ledger, "uuid")
 	q.text("WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(", q.bind(pgTurn(ledger), "bigint"), ")),",
-		" head AS (UPDATE ", s.prefix, "ledgers AS l SET sequence = ", q.bind(head.Sequence, "bigint"), ", hash = ", q.bind(head.Hash[:], "bytea"),
+		" head AS (UPDATE ", s.prefix, "ledgers SET sequence = ", q.bind(head.Sequence, "bigint"), ", hash = ", q.bind(head.Hash[:], "bytea"),
 		", recorded_at = ", q.bind(head.RecordedAt.UnixMicro(), "bigint"),
 		", granted = ", q.bind(granted, "bigint"), ", allocated = ", q.bind(allocated, "bigint"),
-		" FROM turn CROSS JOIN ", pgHead(s.prefix, id, []string{"ctid"}), " WHERE t.id = ", id, " AND l.ctid = t.ctid AND l.sequence = ", q.bind(expected.Sequence, "bigint"), " AND l.hash = ", q.bind(expected.Hash[:], "bytea"))
+		" FROM turn WHERE id = ", id, " AND sequence = ", q.bind(expected.Sequence, "bigint"), " AND hash = ", q.bind(expected.Hash[:], "bytea"))
 	if taken > 0 {
 		q.text(" AND NOT EXISTS (SELECT FROM ", q.values(keys, "text", taken), " AS v CROSS JOIN ",
 			pgLookup(s.prefix, "t", []string{"sequence"}, s.prefix+"keys", "ledger = "+id+" AND idempotency_key = v.value"), ")")
 	}
-	q.text(" RETURNING l.id, l.sequence)")
+	q.text(" RETURNING id)")
 	counts := []pgCount{{"head", 1}} // of every branch
 
 	// What is not sent has no branch.
@@ -149,11 +149,11 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		if err != nil {
 			return "", nil, err
 		}
-		q.text(", sent AS (SELECT head.id AS ledger, head.sequence, v.* FROM head CROSS JOIN ", sent, " AS v)",
+		q.text(", sent AS (SELECT head.id AS ledger, v.* FROM head CROSS JOIN ", sent, " AS v)",
 			", added AS (INSERT INTO ", s.prefix, "resellers (", columnsText("", pgResellerColumns), ")",
 			" SELECT ", columnsText("", pgResellerColumns), " FROM sent RETURNING 1)",
-			", balanced AS (INSERT INTO ", s.prefix, "balances (", columnsText("", pgBalanceColumns), ", sequence)",
-			" SELECT ", columnsText("", pgBalanceColumns), ", sequence FROM sent RETURNING 1)")
+			", balanced AS (INSERT INTO ", s.prefix, "balances (", columnsText("", pgBalanceColumns), ")",
+			" SELECT ", columnsText("", pgBalanceColumns), " FROM sent RETURNING 1)")
 		counts = append(counts, pgCount{"added", n}, pgCount{"balanced", n})
 	}
 	if n := len(b.Changed); n > 0 {
@@ -161,7 +161,7 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		if err != nil {
 			return "", nil, err
 		}
-		q.text(", changed AS ", d.change(s.prefix, "balances", pgBalanceColumns[2:], sent, pgNewest, "sequence = head.sequence"))
+		q.text(", changed AS ", d.change(s.prefix, "balances", pgBalanceColumns[2:], sent))
 		counts = append(counts, pgCount{"changed", n})
 	}
 	if _, updated := changes(b); len(updated) > 0 {
@@ -169,7 +169,7 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 		if err != nil {
 			return "", nil, err
 		}
-		q.text(", updated AS ", d.change(s.prefix, "resellers", pgResellerColumns[fixedColumns:], sent, ""))
+		q.text(", updated AS ", d.change(s.prefix, "resellers", pgResellerColumns[fixedColumns:], sent))
 		counts = append(counts, pgCount{"updated", len(updated)})
 	}
 	sent, err := q.rows(s.prefix+"record_row", recordColumns, len(b.Records), func(args []any, i int) ([]any, error) {
@@ -211,15 +211,14 @@ func pgTurn(ledger uuid.UUID) int64 {
 	return int64(binary.BigEndian.Uint64(ledger[:8]) ^ binary.BigEndian.Uint64(ledger[8:]))
 }
 
-// change is a branch that changes columns of the rows that were sent, and sets more.
-func (postgres) change(prefix, table string, columns []string, sent, newest string, more ...string) string {
-	set := make([]string, len(columns), len(columns)+len(more))
+// change is a branch that changes columns of the rows that were sent.
+func (postgres) change(prefix, table string, columns []string, sent string) string {
+	set := make([]string, len(columns))
 	for i, column := range columns {
 		set[i] = column + " = v." + column
 	}
-	set = append(set, more...)
 	return "(UPDATE " + prefix + table + " AS r SET " + strings.Join(set, ", ") +
-		" FROM head CROSS JOIN " + sent + " AS v CROSS JOIN " + pgLookup(prefix, "t", []string{"ctid"}, prefix+table, "ledger = head.id AND id = v.id"+newest) +
+		" FROM head CROSS JOIN " + sent + " AS v CROSS JOIN " + pgLookup(prefix, "t", []string{"ctid"}, prefix+table, "ledger = head.id AND id = v.id") +
 		" WHERE r.ctid = t.ctid RETURNING 1)"
 }
 
@@ -242,21 +241,8 @@ func (d postgres) balanceValues(of []credit.Reseller) func(args []any, i int) ([
 // there so that it does not join the table in such a way, and by_index, which is
 // true and said to be expensive, so that it looks at no more rows than it must.
 func pgLookup(prefix, as string, columns []string, table, key string) string {
-	return "LATERAL (SELECT " + columnsText("", columns) + " FROM " + table + " WHERE " + prefix + "by_index(ledger) AND " + key + " OFFSET 0) AS " + as
+	return "LATERAL (SELECT " + columnsText("", columns) + " FROM " + table + " WHERE " + key + " AND " + prefix + "by_index(ledger) OFFSET 0) AS " + as
 }
-
-// pgHead is a source of rows with the newest version of a ledger's row, if t.id is
-// the ledger's. Versions of one key are in the order of their places, so that from
-// behind the newest comes first.
-func pgHead(prefix, ledger string, columns []string) string {
-	return "(SELECT id, " + columnsText("", columns) + " FROM " + prefix + "ledgers WHERE " + prefix + "by_index(id) AND id <= " + ledger +
-		" ORDER BY id DESC LIMIT 1) AS t"
-}
-
-// pgNewest after a key of the balances looks at the newest of the versions that a
-// row has, and at no other. They all stay while somebody's snapshot is open, and
-// without it each of them is visited.
-const pgNewest = " ORDER BY sequence DESC LIMIT 1"
 
 // pgMiscount begins the text of the failure that the statement makes when its
 // rows are not as many as were sent.

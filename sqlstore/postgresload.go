@@ -95,7 +95,7 @@ func (d postgres) loadStatement(s *Store, ledger uuid.UUID, asked credit.ReadSet
 	}
 	noHead, noReseller, noRecord := pgNothing("head", heads, pgHeadTypes), pgNothing("reseller", resellers, pgResellerTypes), pgNothing("record", records, pgRecordTypes)
 	part("head", pgNamed("head", "t", heads), noReseller, noRecord)
-	q.text(" FROM ", pgHead(s.prefix, id, heads), " WHERE t.id = ", id)
+	q.text(" FROM ", s.prefix, "ledgers AS t WHERE id = ", id)
 	for _, way := range []struct {
 		column, as string
 		values     []any
