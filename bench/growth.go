@@ -87,7 +87,8 @@ func underSnapshot(t target, hold time.Duration) comparison {
 				return nil, nil, err
 			}
 			one, busy := byCallers(1, 1, b.allocate), byCallers(64, 1, b.allocate)
-			return s.held(readers, b, hold, busy, one), one, nil
+			settled := s.settled(b.db, one)
+			return s.held(readers, b, hold, busy, settled), settled, nil
 		}}
 }
 
@@ -111,8 +112,28 @@ func (s *scope) held(readers *sqlx.DB, b *book, hold time.Duration, busy, one si
 			return got, err
 		}
 		// What the snapshot held back is cleared away before the other side begins.
-		_, err = busy(ctx, length)
-		return got, err
+		if _, err := busy(ctx, length); err != nil {
+			return got, err
+		}
+		return got, s.settle(ctx, b.db)
+	}
+}
+
+// settled is a side that begins once PostgreSQL has written what was changed before,
+// which it would else do beside it, longer after a minute of work than after none, and
+// has copied into its log the pages that are changed first after that.
+func (s *scope) settled(db *sqlx.DB, do side) side {
+	if s.name != postgres.name {
+		return do
+	}
+	return func(ctx context.Context, length time.Duration) (sample, error) {
+		if _, err := db.ExecContext(ctx, "CHECKPOINT"); err != nil {
+			return sample{}, err
+		}
+		if got, err := do(ctx, length); err != nil {
+			return got, err
+		}
+		return do(ctx, length)
 	}
 }
 

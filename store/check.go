@@ -48,7 +48,7 @@ func (l *Ledger) Check(ctx context.Context) (Checked, error) {
 //
 // It takes no lock, may run beside writers, and reads in pages, the next ones while
 // one is replayed: up to four queries are under way at once, but one at a time in a
-// transaction of the caller's. In memory it holds a few pages and the figures and
+// transaction of the caller's (see [Ledger.On]). In memory it holds a few pages and the figures and
 // status of at most 500,000 resellers, 40 bytes each (BenchmarkCheckMemory), however
 // many there are; those that it forgot it takes from their newest records again.
 //
@@ -161,13 +161,18 @@ func beside[T any](c *checker, read func() (T, error)) func() (T, error) {
 	}
 	var v T
 	var err error
+	var panicked any
 	done := make(chan struct{})
 	c.reading.Go(func() {
 		defer close(done)
+		defer func() { panicked = recover() }()
 		v, err = read()
 	})
 	return func() (T, error) {
 		<-done
+		if panicked != nil { // where the caller can recover it
+			panic(panicked)
+		}
 		return v, err
 	}
 }

@@ -758,3 +758,13 @@ func TestCheckFindsAResellerThatIsStoredTwice(t *testing.T) {
 	require.ErrorIs(t, err, credit.ErrCorrupt)
 	require.ErrorContains(t, err, "twice")
 }
+
+// A store that panics does so where the caller of Check can recover it, and ends no
+// process.
+func TestAStoreThatPanicsBesideACheckIsTheCallersToRecover(t *testing.T) {
+	b := goodBook(t)
+	b.store.records = func(context.Context, credit.RecordQuery, func() ([]credit.Record, error)) ([]credit.Record, error) {
+		panic("the store panics")
+	}
+	require.PanicsWithValue(t, "the store panics", func() { _, _ = b.Check(t.Context()) })
+}
