@@ -229,3 +229,8 @@ func TestWhatIsAskedForMustExist(t *testing.T) {
 		assert.Error(t, bench(t.Context(), arguments, io.Discard, io.Discard), "%v was accepted", arguments)
 	}
 }
+
+func TestTheCommandCanBeTypedAgain(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, `go run . -only 'bulk|it'\''s' -length 1s -out ../docs`, command([]string{"-only", "bulk|it's", "-length", "1s", "-out", "../docs"}))
+}

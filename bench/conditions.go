@@ -57,8 +57,20 @@ func newConditions(folder string, arguments []string) Conditions {
 		Go:         runtime.Version(),
 		Versions:   modules(),
 		LoadBefore: load(),
-		Command:    strings.Join(append([]string{"go run ."}, arguments...), " "),
+		Command:    command(arguments),
 	}
+}
+
+// command is what is typed in a shell to run with the arguments.
+func command(arguments []string) string {
+	words := []string{"go run ."}
+	for _, a := range arguments {
+		if strings.ContainsAny(a, " !\"#$&'()*;<>?[\\]^`{|}~") {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
 }
 
 // load is the load averages, empty where the system does not tell.

@@ -96,7 +96,8 @@ type Holder interface {
 	// Hold runs f with a store whose first Load waits until nobody else writes to
 	// the ledger, and keeps it so until Hold returns. What f appends is written
 	// when Hold returns nil. An error of f is returned as it is, and nothing is
-	// written; any other error says what it knows, as one of Append does.
+	// written; any other error says what it knows, as one of Append does. What f
+	// writes with any other store of the database may wait for the hold itself.
 	Hold(ctx context.Context, ledger uuid.UUID, f func(Store) error) error
 }
 
