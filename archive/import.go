@@ -104,19 +104,7 @@ func (i *importer) flush(ctx context.Context) error {
 	if len(i.batch) == 0 {
 		return nil
 	}
-	b := store.Batch{Records: i.batch}
-	seen := map[uuid.UUID]bool{uuid.Nil: true}
-	for _, r := range i.batch {
-		if seen[r.ResellerID] {
-			continue
-		}
-		seen[r.ResellerID] = true
-		if reseller := i.current(r.ResellerID); r.Kind == credit.KindAdd {
-			b.Added = append(b.Added, reseller)
-		} else {
-			b.Changed = append(b.Changed, reseller)
-		}
-	}
+	b := store.BatchOf(i.batch, i.current)
 	if err := i.store.Append(ctx, i.export.Distributor.ID, i.head, b); err != nil {
 		return i.failed(err)
 	}
@@ -125,11 +113,11 @@ func (i *importer) flush(ctx context.Context) error {
 }
 
 // current is a reseller as it is after the last record, with its profile.
-func (i *importer) current(id uuid.UUID) credit.Reseller {
+func (i *importer) current(id uuid.UUID) (credit.Reseller, bool) {
 	r := i.profiles[id]
-	figures, _ := i.state.Reseller(id)
+	figures, known := i.state.Reseller(id)
 	r.Status, r.Figures = figures.Status, figures.Figures
-	return r
+	return r, known
 }
 
 // failed says how far the import came.

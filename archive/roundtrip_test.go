@@ -333,6 +333,15 @@ func TestABatchHasEachResellerOnceAndAsItIsAtItsEnd(t *testing.T) {
 			delete(touched, r.ID)
 			last[r.ID] = r
 		}
+		for _, m := range b.Moved {
+			want, _ := state.Reseller(m.ID)
+			require.NotEqual(t, credit.KindAdd, touched[m.ID])
+			require.Equal(t, want.Figures, m.Figures)
+			delete(touched, m.ID)
+			r := last[m.ID]
+			r.Figures = m.Figures
+			last[m.ID] = r
+		}
 		require.Empty(t, touched, "each reseller of the batch's records is in it")
 	}
 	for _, r := range everyone(t, l) {

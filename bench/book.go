@@ -21,7 +21,7 @@ const (
 	engineConnections = 16
 	// remembered is how many resellers an engine remembers: the default, for each of
 	// them alone.
-	remembered = 100_000
+	remembered = 1_000_000
 	// most is how many commands one call of Bulk takes.
 	most     = 10_000
 	operator = "ops@example.com"

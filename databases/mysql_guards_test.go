@@ -124,9 +124,9 @@ func TestMySQLCountsChangedResellers(t *testing.T) {
 
 				head := b.state.Head()
 				_, batch := b.draft(t, commands...)
-				batch.Changed[n-1].ID = uuid.New()
+				batch.Moved[n-1].ID = uuid.New()
 				err := s.Append(t.Context(), b.ID, head, batch)
-				require.ErrorContains(t, err, "change resellers")
+				require.ErrorContains(t, err, "move resellers")
 				require.False(t, store.Retryable(err))
 				requireHead(t, s, b.ID, head, "an append that misses a reseller writes nothing")
 			})
@@ -299,7 +299,7 @@ func TestMySQLFailedAppendInTheCallersTransaction(t *testing.T) {
 		says  error
 	}{
 		{"a key that is taken", func(batch *store.Batch) { batch.Records[1].Key = "taken" }, store.ErrMoved},
-		{"a reseller that is missing", func(batch *store.Batch) { batch.Changed[1].ID = uuid.New() }, nil},
+		{"a reseller that is missing", func(batch *store.Batch) { batch.Moved[1].ID = uuid.New() }, nil},
 		{"an external id that is taken", func(batch *store.Batch) { batch.Added[0].ExternalID = resellers[0].ExternalID }, nil},
 	} {
 		t.Run(broken.name, func(t *testing.T) {

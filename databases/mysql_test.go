@@ -149,32 +149,14 @@ func newDraftBook(t testing.TB, s store.Store, resellers int) (*draftBook, []cre
 func (b *draftBook) draft(t testing.TB, commands ...credit.Command) (credit.Head, store.Batch) {
 	t.Helper()
 	expected := b.state.Head()
-	var batch store.Batch
-	added, changed := map[uuid.UUID]bool{}, map[uuid.UUID]bool{}
+	var records []credit.Record
 	for _, c := range commands {
 		b.now = b.now.Add(time.Microsecond)
 		r, err := b.state.Execute(c, credit.Stamp{Time: b.now, RecordID: uuid.New(), ResellerID: uuid.New()})
 		require.NoError(t, err)
-		batch.Records = append(batch.Records, r.Record)
-		switch {
-		case r.Kind == credit.KindAdd:
-			added[r.ResellerID] = true
-		case r.ResellerID != uuid.Nil && !added[r.ResellerID]:
-			changed[r.ResellerID] = true
-		}
+		records = append(records, r.Record)
 	}
-	for _, r := range batch.Records {
-		reseller := func() credit.Reseller { r, _ := b.state.Reseller(r.ResellerID); return r }
-		switch {
-		case added[r.ResellerID]:
-			batch.Added = append(batch.Added, reseller())
-		case changed[r.ResellerID]:
-			batch.Changed = append(batch.Changed, reseller())
-		}
-		delete(added, r.ResellerID)
-		delete(changed, r.ResellerID)
-	}
-	return expected, batch
+	return expected, store.BatchOf(records, b.state.Reseller)
 }
 
 // write drafts the commands and appends them to the store.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/url"
 	"strings"
@@ -52,31 +51,21 @@ func newPgBook(t testing.TB, s store.Store) (b *pgBook, first, second uuid.UUID)
 func (b *pgBook) draft(t testing.TB, commands ...credit.Command) store.Batch {
 	t.Helper()
 	state := b.state.Fork()
-	var batch store.Batch
-	added, changed, updated := []uuid.UUID{}, map[uuid.UUID]bool{}, map[uuid.UUID]bool{}
+	var records []credit.Record
+	updated := map[uuid.UUID]bool{}
 	for _, c := range commands {
 		r, err := state.Execute(c, credit.Stamp{Time: b.now, RecordID: uuid.New(), ResellerID: uuid.New()})
 		require.NoError(t, err)
-		batch.Records = append(batch.Records, r.Record)
-		if r.Kind == credit.KindAdd {
-			added = append(added, r.ResellerID)
-		} else if _, there := b.resellers[r.ResellerID]; there {
-			changed[r.ResellerID] = true
-			updated[r.ResellerID] = updated[r.ResellerID] || r.Kind == credit.KindUpdate
+		records = append(records, r.Record)
+		updated[r.ResellerID] = updated[r.ResellerID] || r.Kind == credit.KindUpdate
+	}
+	return store.BatchOf(records, func(id uuid.UUID) (credit.Reseller, bool) {
+		r, known := state.Reseller(id)
+		if before, there := b.resellers[id]; there && !updated[id] {
+			r.Profile = before.Profile // which no record holds
 		}
-	}
-	for _, id := range added {
-		reseller, _ := state.Reseller(id)
-		batch.Added = append(batch.Added, reseller)
-	}
-	for id := range maps.Keys(changed) {
-		reseller, _ := state.Reseller(id)
-		if !updated[id] {
-			reseller.Profile = b.resellers[id].Profile // which no record holds
-		}
-		batch.Changed = append(batch.Changed, reseller)
-	}
-	return batch
+		return r, known
+	})
 }
 
 // enter remembers a batch that was written.
@@ -87,6 +76,11 @@ func (b *pgBook) enter(batch store.Batch) {
 	}
 	for _, r := range append(batch.Added, batch.Changed...) {
 		b.resellers[r.ID] = r
+	}
+	for _, m := range batch.Moved {
+		r := b.resellers[m.ID]
+		r.Figures = m.Figures
+		b.resellers[m.ID] = r
 	}
 }
 

@@ -246,6 +246,11 @@ func (s *Store) Append(ctx context.Context, id uuid.UUID, expected credit.Head, 
 		*r = batch.Changed[i]
 		normalize(r)
 	}
+	for i := range batch.Moved {
+		r := l.resellers[batch.Moved[i].ID]
+		r.Figures = batch.Moved[i].Figures
+		normalize(r)
+	}
 	l.head = batch.Head()
 	return nil
 }
@@ -263,13 +268,22 @@ func (l *ledger) check(batch store.Batch) error {
 		}
 	}
 	for i := range batch.Added {
-		if err := checkFigures(&batch.Added[i]); err != nil {
+		if err := checkFigures(batch.Added[i].ID, batch.Added[i].Figures); err != nil {
 			return err
+		}
+	}
+	for i := range batch.Moved {
+		m := &batch.Moved[i]
+		if err := checkFigures(m.ID, m.Figures); err != nil {
+			return err
+		}
+		if l.resellers[m.ID] == nil {
+			return fmt.Errorf("memstore: the moved reseller %s does not exist", m.ID)
 		}
 	}
 	for i := range batch.Changed {
 		r := &batch.Changed[i]
-		if err := checkFigures(r); err != nil {
+		if err := checkFigures(r.ID, r.Figures); err != nil {
 			return err
 		}
 		old := l.resellers[r.ID]
@@ -283,11 +297,11 @@ func (l *ledger) check(batch store.Batch) error {
 	return nil
 }
 
-func checkFigures(r *credit.Reseller) error {
-	_, errAllocated := credit.Millionths(r.Allocated)
-	_, errUsed := credit.Millionths(r.Used)
+func checkFigures(reseller uuid.UUID, f credit.Figures) error {
+	_, errAllocated := credit.Millionths(f.Allocated)
+	_, errUsed := credit.Millionths(f.Used)
 	if err := cmp.Or(errAllocated, errUsed); err != nil {
-		return fmt.Errorf("memstore: reseller %s: %w", r.ID, err)
+		return fmt.Errorf("memstore: reseller %s: %w", reseller, err)
 	}
 	return nil
 }

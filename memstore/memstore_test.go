@@ -84,6 +84,10 @@ func TestContradictionsAreRejected(t *testing.T) {
 		"an external id added twice": func(b *store.Batch) {
 			b.Added = []credit.Reseller{{ID: uuid.New(), ExternalID: "x"}, {ID: uuid.New(), ExternalID: "x"}}
 		},
+		"a move of nobody": func(b *store.Batch) { b.Moved = []store.Balance{{ID: uuid.New()}} },
+		"a move to a figure that is none": func(b *store.Batch) {
+			b.Moved = []store.Balance{{ID: known.ID, Figures: credit.Figures{Used: decimal.New(1, 12)}}}
+		},
 		"a change of nobody":                func(b *store.Batch) { b.Changed = []credit.Reseller{{ID: uuid.New()}} },
 		"a change of an external id":        func(b *store.Batch) { b.Changed = []credit.Reseller{otherID} },
 		"a change of the time it was bound": func(b *store.Batch) { b.Changed = []credit.Reseller{otherTime} },

@@ -29,30 +29,15 @@ func newBook() *book {
 func (b *book) draft(t testing.TB, commands ...credit.Command) (credit.Head, store.Batch) {
 	t.Helper()
 	expected := b.state.Head()
-	var batch store.Batch
-	added, changed := map[uuid.UUID]bool{}, map[uuid.UUID]bool{}
+	var records []credit.Record
 	for _, c := range commands {
 		b.now = b.now.Add(time.Microsecond)
 		r, err := b.state.Execute(c, credit.Stamp{Time: b.now, RecordID: uuid.New(), ResellerID: uuid.New()})
 		require.NoError(t, err)
 		require.False(t, r.Replayed)
-		batch.Records = append(batch.Records, r.Record)
-		switch {
-		case r.Kind == credit.KindAdd:
-			added[r.ResellerID] = true
-		case r.ResellerID != uuid.Nil && !added[r.ResellerID]:
-			changed[r.ResellerID] = true
-		}
+		records = append(records, r.Record)
 	}
-	for id := range added {
-		reseller, _ := b.state.Reseller(id)
-		batch.Added = append(batch.Added, reseller)
-	}
-	for id := range changed {
-		reseller, _ := b.state.Reseller(id)
-		batch.Changed = append(batch.Changed, reseller)
-	}
-	return expected, batch
+	return expected, store.BatchOf(records, b.state.Reseller)
 }
 
 // write drafts the commands and appends them to the store.

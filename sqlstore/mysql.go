@@ -188,15 +188,15 @@ func (d mysql) plan(prefix string, ledger uuid.UUID, expected credit.Head, b sto
 	}); err != nil {
 		return p, err
 	}
-	moved, updated := changes(b)
-	if err := p.change("change resellers", resellerColumns[fixedColumns:profileColumns], head.Sequence, moved, func(r *credit.Reseller) ([]any, error) {
-		return appendFigures(nil, r)
+	if err := p.change("move resellers", resellerColumns[fixedColumns:profileColumns], head.Sequence, len(b.Moved), func(i int) (uuid.UUID, []any, error) {
+		values, err := appendFigures(nil, &b.Moved[i])
+		return b.Moved[i].ID, values, err
 	}); err != nil {
 		return p, err
 	}
-	if err := p.change("update resellers", writtenColumns[fixedColumns:], head.Sequence, updated, func(r *credit.Reseller) ([]any, error) {
-		values, err := appendReseller(nil, d, nil, r)
-		return values[min(fixedColumns, len(values)):], err
+	if err := p.change("change resellers", writtenColumns[fixedColumns:], head.Sequence, len(b.Changed), func(i int) (uuid.UUID, []any, error) {
+		values, err := appendReseller(nil, d, nil, &b.Changed[i])
+		return b.Changed[i].ID, values[min(fixedColumns, len(values)):], err
 	}); err != nil {
 		return p, err
 	}
@@ -455,24 +455,25 @@ func mysqlInsert(table string, columns []string, rows int) string {
 // derived table takes a third longer, because the server plans each row; a statement
 // for each costs a round trip or a plan each; INSERT ON DUPLICATE KEY UPDATE would add
 // what is missing. The time of CASE grows with the square, hence mysqlMaxChanges.
-func (p *mysqlPlan) change(what string, columns []string, sequence int64, of []credit.Reseller, values func(*credit.Reseller) ([]any, error)) error {
-	for some := range slices.Chunk(of, mysqlMaxChanges) {
-		ids, set := make([]any, len(some)), make([][]any, len(some))
+func (p *mysqlPlan) change(what string, columns []string, sequence int64, count int, values func(i int) (uuid.UUID, []any, error)) error {
+	for first := 0; first < count; first += mysqlMaxChanges {
+		some := min(mysqlMaxChanges, count-first)
+		ids, set := make([]any, some), make([][]any, some)
 		for i := range some {
-			var err error
-			if set[i], err = values(&some[i]); err != nil {
+			id, row, err := values(first + i)
+			if err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
-			ids[i] = mysql{}.id(some[i].ID)
+			ids[i], set[i] = mysql{}.id(id), row
 		}
-		args := make([]any, 0, len(some)*(2*len(columns)+1)+2)
+		args := make([]any, 0, some*(2*len(columns)+1)+2)
 		for c := range columns {
 			for i := range some {
 				args = append(args, ids[i], set[i][c])
 			}
 		}
 		args = append(append(args, sequence, p.ledger), ids...)
-		p.add(mysqlWrite{what: what, args: args, rows: int64(len(some)), text: mysqlChange(p.prefix, columns, len(some))})
+		p.add(mysqlWrite{what: what, args: args, rows: int64(some), text: mysqlChange(p.prefix, columns, some)})
 	}
 	return nil
 }

@@ -39,19 +39,13 @@ func TestEveryStatementUsesAnIndex(t *testing.T) {
 	state := credit.NewState(d)
 	write := func(n int, command func(i int) credit.Command) store.Batch {
 		expected := state.Head()
-		var b store.Batch
+		var records []credit.Record
 		for i := range n {
 			r, err := state.Execute(command(i), credit.Stamp{Time: time.UnixMicro(int64(i)), RecordID: uuid.New(), ResellerID: uuid.New()})
 			require.NoError(t, err)
-			b.Records = append(b.Records, r.Record)
-			if reseller := r.ResellerID; r.Kind == credit.KindAdd {
-				added, _ := state.Reseller(reseller)
-				b.Added = append(b.Added, added)
-			} else {
-				changed, _ := state.Reseller(reseller)
-				b.Changed = append(b.Changed, changed)
-			}
+			records = append(records, r.Record)
 		}
+		b := store.BatchOf(records, state.Reseller)
 		require.NoError(t, s.Append(ctx, d.ID, expected, b))
 		return b
 	}
@@ -96,8 +90,8 @@ var searched = map[string]string{
 	"move the head":                 "(id=?)",
 	"look for the ledger":           "(id=?)",
 	"read the head":                 "(id=?)",
+	"move a reseller":               "(ledger=? AND id=?)",
 	"change a reseller":             "(ledger=? AND id=?)",
-	"update a reseller":             "(ledger=? AND id=?)",
 	"read resellers":                "(ledger=? AND id=?)",
 	"read resellers by external id": "(ledger=? AND external_id=?)",
 	"look for taken keys":           "(ledger=? AND idempotency_key=?)",

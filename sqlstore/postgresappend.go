@@ -156,21 +156,24 @@ func (d postgres) appendStatement(s *Store, ledger uuid.UUID, expected credit.He
 			" SELECT ", columnsText("", pgBalanceColumns), " FROM sent RETURNING 1)")
 		counts = append(counts, pgCount{"added", n}, pgCount{"balanced", n})
 	}
-	if n := len(b.Changed); n > 0 {
-		sent, err := q.rows(s.prefix+"balance_row", pgBalanceColumns, n, d.balanceValues(b.Changed))
+	if n := len(b.Moved); n > 0 {
+		sent, err := q.rows(s.prefix+"balance_row", pgBalanceColumns, n, func(args []any, i int) ([]any, error) {
+			return appendFigures(append(args, nil, d.id(b.Moved[i].ID), nil), &b.Moved[i]) // without a status
+		})
 		if err != nil {
 			return "", nil, err
 		}
-		q.text(", changed AS ", d.change(s.prefix, "balances", pgBalanceColumns[2:], sent))
-		counts = append(counts, pgCount{"changed", n})
+		q.text(", moved AS ", d.change(s.prefix, "balances", pgBalanceColumns[3:], sent))
+		counts = append(counts, pgCount{"moved", n})
 	}
-	if _, updated := changes(b); len(updated) > 0 {
-		sent, err := q.rows(s.prefix+"reseller_row", writtenColumns, len(updated), d.resellerValues(updated))
+	if n := len(b.Changed); n > 0 {
+		sent, err := q.rows(s.prefix+"reseller_row", writtenColumns, n, d.resellerValues(b.Changed))
 		if err != nil {
 			return "", nil, err
 		}
-		q.text(", updated AS ", d.change(s.prefix, "resellers", pgResellerColumns[fixedColumns:], sent))
-		counts = append(counts, pgCount{"updated", len(updated)})
+		q.text(", rebalanced AS ", d.change(s.prefix, "balances", pgBalanceColumns[2:], sent),
+			", changed AS ", d.change(s.prefix, "resellers", pgResellerColumns[fixedColumns:], sent))
+		counts = append(counts, pgCount{"rebalanced", n}, pgCount{"changed", n})
 	}
 	sent, err := q.rows(s.prefix+"record_row", recordColumns, len(b.Records), func(args []any, i int) ([]any, error) {
 		return appendRecord(args, d, nil, &b.Records[i])
@@ -224,12 +227,6 @@ func (postgres) change(prefix, table string, columns []string, sent string) stri
 
 func (d postgres) resellerValues(of []credit.Reseller) func(args []any, i int) ([]any, error) {
 	return func(args []any, i int) ([]any, error) { return appendReseller(args, d, nil, &of[i]) }
-}
-
-func (d postgres) balanceValues(of []credit.Reseller) func(args []any, i int) ([]any, error) {
-	return func(args []any, i int) ([]any, error) {
-		return appendFigures(append(args, nil, d.id(of[i].ID), string(of[i].Status)), &of[i])
-	}
 }
 
 // pgLookup is a source of rows that is joined to others: the one row that has a

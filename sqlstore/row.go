@@ -11,6 +11,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/resellerkit/credit"
+	"github.com/resellerkit/credit/store"
 )
 
 // The columns of each table, in the order in which they are written.
@@ -155,10 +156,10 @@ func appendReseller(args []any, d Dialect, ledger any, r *credit.Reseller) ([]an
 }
 
 // appendFigures appends the figures.
-func appendFigures(args []any, r *credit.Reseller) ([]any, error) {
+func appendFigures(args []any, of *store.Balance) ([]any, error) {
 	var m millionths
-	if args = append(args, m.of(r.Allocated), m.of(r.Used)); m.err != nil {
-		return nil, fmt.Errorf("reseller %s: %w", r.ID, m.err)
+	if args = append(args, m.of(of.Figures.Allocated), m.of(of.Figures.Used)); m.err != nil {
+		return nil, fmt.Errorf("reseller %s: %w", of.ID, m.err)
 	}
 	return args, nil
 }

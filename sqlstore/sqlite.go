@@ -186,20 +186,19 @@ func (d sqlite) plan(ctx context.Context, s *Store, ledger uuid.UUID, expected c
 		return p, err
 	}
 
-	moved, updated := changes(b)
 	// Parents before children, for the foreign keys.
 	for _, r := range []rows{
 		{"add a reseller", len(b.Added), 1,
 			func(args []any, i int) ([]any, error) { return appendReseller(args, d, id, &b.Added[i]) },
 			func(n int) string { return insertText(s.prefix+"resellers", writtenColumns, n) }},
-		{"change a reseller", len(moved), 1,
+		{"move a reseller", len(b.Moved), 1,
 			func(args []any, i int) ([]any, error) {
-				args, err := appendFigures(args, &moved[i])
-				return append(args, id, d.id(moved[i].ID)), err
+				args, err := appendFigures(args, &b.Moved[i])
+				return append(args, id, d.id(b.Moved[i].ID)), err
 			},
 			func(int) string { return d.changeText(s.prefix, resellerColumns[fixedColumns:profileColumns]) }},
-		{"update a reseller", len(updated), 1,
-			func(args []any, i int) ([]any, error) { return d.appendChange(args, id, &updated[i]) },
+		{"change a reseller", len(b.Changed), 1,
+			func(args []any, i int) ([]any, error) { return d.appendChange(args, id, &b.Changed[i]) },
 			func(int) string { return d.changeText(s.prefix, writtenColumns[fixedColumns:]) }},
 		{"insert a record", len(b.Records), 1,
 			func(args []any, i int) ([]any, error) { return appendRecord(args, d, id, &b.Records[i]) },

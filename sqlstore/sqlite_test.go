@@ -35,19 +35,31 @@ func requireRead(t *testing.T, s store.Store, ledger uuid.UUID, b store.Batch) {
 	assert.Equal(t, b.Records, records)
 	var asked credit.ReadSet
 	var keyed []credit.Record
-	resellers := slices.Concat(b.Added, b.Changed)
+	whole := slices.Concat(b.Added, b.Changed)
 	for _, r := range b.Records {
 		if r.Key != "" {
 			asked.Keys, keyed = append(asked.Keys, r.Key), append(keyed, r)
 		}
 	}
-	for _, r := range resellers {
+	for _, m := range b.Moved {
+		asked.Resellers = append(asked.Resellers, m.ID)
+	}
+	for _, r := range whole {
 		asked.Resellers, asked.ExternalIDs = append(asked.Resellers, r.ID), append(asked.ExternalIDs, r.ExternalID)
 	}
 	found, err := s.Load(t.Context(), ledger, asked)
 	require.NoError(t, err)
 	assert.Equal(t, b.Head(), found.Head)
-	assert.ElementsMatch(t, resellers, found.Resellers)
+	var moved []store.Balance
+	found.Resellers = slices.DeleteFunc(found.Resellers, func(r credit.Reseller) bool {
+		if !slices.ContainsFunc(b.Moved, func(m store.Balance) bool { return m.ID == r.ID }) {
+			return false
+		}
+		moved = append(moved, store.Balance{ID: r.ID, Figures: r.Figures})
+		return true
+	})
+	assert.ElementsMatch(t, whole, found.Resellers)
+	assert.ElementsMatch(t, b.Moved, moved)
 	assert.ElementsMatch(t, keyed, found.Records)
 }
 
@@ -75,7 +87,7 @@ func TestAmountsAreExact(t *testing.T) {
 		id := batch.Added[0].ID
 		batch = b.write(t, s, credit.Allocation{ResellerID: id, Amount: amount(t, text)}, credit.Correction{ResellerID: id, Amount: amount(t, text)})
 		requireRead(t, s, b.ID, batch)
-		assert.Equal(t, "-"+text, batch.Changed[0].Used.String(), "a corrected fee makes the used credit negative")
+		assert.Equal(t, "-"+text, batch.Moved[0].Figures.Used.String(), "a corrected fee makes the used credit negative")
 		batch = b.write(t, s, credit.Repossession{ResellerID: id, Amount: amount(t, text)}, credit.Withdrawal{Amount: amount(t, text)})
 		requireRead(t, s, b.ID, batch)
 		assert.Equal(t, "-"+text, batch.Records[0].Amount.String())
@@ -280,12 +292,12 @@ func TestAFailingStatementLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, trigger, want string }{
 		{"reseller added", "BEFORE INSERT ON credit_resellers BEGIN SELECT RAISE(ABORT, 'broken'); END", "add a reseller: broken"},
-		{"reseller changed", "BEFORE UPDATE ON credit_resellers BEGIN SELECT RAISE(ABORT, 'broken'); END", "change a reseller: broken"},
+		{"reseller changed", "BEFORE UPDATE ON credit_resellers BEGIN SELECT RAISE(ABORT, 'broken'); END", "move a reseller: broken"},
 		{"third record", "BEFORE INSERT ON credit_records WHEN new.sequence = 5 BEGIN SELECT RAISE(ABORT, 'broken'); END", "insert a record: broken"},
 		{"key", "AFTER INSERT ON credit_keys BEGIN SELECT RAISE(FAIL, 'broken'); END", "insert a key: broken"},
 		{"key, rolled back by itself", "AFTER INSERT ON credit_keys BEGIN SELECT RAISE(ROLLBACK, 'broken'); END", "insert a key: broken"},
 		{"record silently dropped", "BEFORE INSERT ON credit_records WHEN new.sequence = 4 BEGIN SELECT RAISE(IGNORE); END", "insert a record: 0 rows changed instead of 1"},
-		{"change silently dropped", "BEFORE UPDATE ON credit_resellers BEGIN SELECT RAISE(IGNORE); END", "change a reseller: 0 rows changed instead of 1"},
+		{"change silently dropped", "BEFORE UPDATE ON credit_resellers BEGIN SELECT RAISE(IGNORE); END", "move a reseller: 0 rows changed instead of 1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -332,7 +344,7 @@ func TestConstraintsHaveNames(t *testing.T) {
 		spoil func(*store.Batch)
 	}{
 		{"credit_ledgers_pool", func(b *store.Batch) { b.Records[1].Pool.Granted = minus }},
-		{"credit_resellers_allocated", func(b *store.Batch) { b.Changed[0].Allocated = minus }},
+		{"credit_resellers_allocated", func(b *store.Batch) { b.Moved[0].Figures.Allocated = minus }},
 		{"credit_resellers_status", func(b *store.Batch) { b.Added[0].Status = "dormant" }},
 		{"credit_resellers_customers", func(b *store.Batch) { b.Added[0].Customers = -1 }},
 		{"credit_resellers.ledger, credit_resellers.external_id", func(b *store.Batch) { b.Added[0].ExternalID = r.ExternalID }},
@@ -342,12 +354,12 @@ func TestConstraintsHaveNames(t *testing.T) {
 		{"credit_records_key", func(b *store.Batch) { b.Records[1].Fingerprint = credit.Hash{} }},
 		{"credit_records.ledger, credit_records.sequence", func(b *store.Batch) { b.Records[0].Sequence = 1 }},
 		{"FOREIGN KEY constraint failed", func(b *store.Batch) { b.Records[1].ResellerID = uuid.New() }},
-		{"change a reseller: 0 rows changed", func(b *store.Batch) { b.Changed[0].ID = uuid.New() }},
+		{"move a reseller: 0 rows changed", func(b *store.Batch) { b.Moved[0].ID = uuid.New() }},
 		{"insert a record: record 3: credit: amount", func(b *store.Batch) { b.Records[0].Amount = decimal.New(1, 12) }},
 		{"move the head: credit: amount", func(b *store.Batch) { b.Records[1].Pool.Granted = decimal.New(1, 12) }},
 		{"add a reseller: reseller", func(b *store.Batch) { b.Added[0].Used = decimal.New(1, -7) }},
 	} {
-		bad := store.Batch{Records: slices.Clone(good.Records), Added: slices.Clone(good.Added), Changed: slices.Clone(good.Changed)}
+		bad := store.Batch{Records: slices.Clone(good.Records), Added: slices.Clone(good.Added), Moved: slices.Clone(good.Moved)}
 		test.spoil(&bad)
 		err := s.Append(t.Context(), b.ID, head, bad)
 		require.ErrorContains(t, err, test.want)

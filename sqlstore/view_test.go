@@ -96,7 +96,7 @@ func TestViewsShowWhatTheLibraryAnswers(t *testing.T) {
 		ID, Name, Status, Allocated, Used, Available string
 	}
 	require.NoError(t, db.Get(&reseller, "SELECT id, name, status, allocated, used, available FROM credit_reseller_view WHERE ledger = ? AND external_id = ?", b.ID.String(), r.ExternalID))
-	f := batch.Changed[0].Figures
+	f := batch.Moved[0].Figures
 	assert.Equal(t, []string{r.ID.String(), "Nimbus", "active", f.Allocated.String(), f.Used.String(), f.Available().String()},
 		[]string{reseller.ID, reseller.Name, reseller.Status, reseller.Allocated, reseller.Used, reseller.Available})
 

@@ -47,7 +47,7 @@ func (l *Ledger) commit(ctx context.Context, calls []*call) (records, attempts i
 			err = l.find(ctx, p, &backoff, err)
 		}
 		if err == nil {
-			l.memory.learn(p.batch.Head(), true, p.batch.Added, p.batch.Changed)
+			l.memory.follow(p.batch)
 			p.answer(calls)
 			return len(p.batch.Records), attempts, nil
 		}
@@ -91,7 +91,7 @@ func (l *Ledger) attempt(ctx context.Context, calls []*call, asked credit.ReadSe
 				return err
 			}
 			l.memory.rivals--
-			l.memory.learn(found.Head, false, found.Resellers)
+			l.memory.learn(found.Head, found.Resellers)
 			p, decided = decide(credit.LoadState(asked, found), calls, l.options.Now()), true
 			if !p.writes() {
 				return nil
@@ -157,7 +157,7 @@ func (l *Ledger) state(ctx context.Context, asked credit.ReadSet, verified bool)
 		l.memory.forget()
 		return nil, false, err
 	}
-	l.memory.learn(found.Head, false, found.Resellers)
+	l.memory.learn(found.Head, found.Resellers)
 	return credit.LoadState(asked, found), true, nil
 }
 

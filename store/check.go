@@ -49,7 +49,7 @@ func (l *Ledger) Check(ctx context.Context) (Checked, error) {
 // It takes no lock, may run beside writers, and reads in pages, the next ones while
 // one is replayed: up to four queries are under way at once, but one at a time in a
 // transaction of the caller's (see [Ledger.On]). In memory it holds a few pages and the figures and
-// status of at most 500,000 resellers, 40 bytes each (BenchmarkCheckMemory), however
+// status of at most 500,000 resellers, 48 bytes each (BenchmarkCheckMemory), however
 // many there are; those that it forgot it takes from their newest records again.
 //
 // After a trusted head, what is before it is believed: that its keys and external
@@ -68,10 +68,9 @@ func (l *Ledger) CheckWith(ctx context.Context, o CheckOptions) (Checked, error)
 const checkerMemory = 500_000
 
 type checker struct {
-	ledger    *Ledger
-	options   CheckOptions
-	remembers int         // how many resellers at most
-	head      credit.Head // up to which the records are verified
+	ledger  *Ledger
+	options CheckOptions
+	head    credit.Head // up to which the records are verified
 	// known are some of the resellers as they are there.
 	known   *standings
 	checked int // resellers
@@ -80,7 +79,7 @@ type checker struct {
 }
 
 func newChecker(l *Ledger, o CheckOptions, remembers int) *checker {
-	return &checker{ledger: l, options: o, remembers: remembers, head: credit.NewState(l.distributor).Head()}
+	return &checker{ledger: l, options: o, known: newStandings(remembers), head: credit.NewState(l.distributor).Head()}
 }
 
 func (c *checker) run(ctx context.Context) (Checked, error) {
@@ -91,8 +90,6 @@ func (c *checker) run(ctx context.Context) (Checked, error) {
 	if err != nil {
 		return Checked{}, err
 	}
-	// There are no more resellers than records, as a rule far fewer.
-	c.known = newStandings(int(max(1, min(int64(c.remembers), head.Sequence))))
 	for _, part := range []func() error{
 		func() error { return c.trust(ctx, head) },
 		func() error { return c.replay(ctx, head) },
@@ -265,9 +262,11 @@ func (c *checker) verify(ctx context.Context, page []credit.Record) error {
 
 // remember refuses a figure that no record may have: what was verified has none.
 func (c *checker) remember(r credit.Reseller) error {
-	if err := c.known.put(r); err != nil {
+	s, err := standingOf(0, 0, r)
+	if err != nil {
 		return c.corrupt("the newest record of reseller %s up to here has a figure that is no amount: %v", r.ID, err)
 	}
+	c.known.put(s)
 	return nil
 }
 
@@ -277,8 +276,8 @@ func (c *checker) resellersAt(ctx context.Context, ids []uuid.UUID) (map[uuid.UU
 	at := make(map[uuid.UUID]credit.Reseller, len(ids))
 	var forgotten []credit.Reseller
 	for _, id := range ids {
-		if r, ok := c.known.get(id); ok {
-			at[id] = r
+		if s := c.known.get(owned{id: id}); s != nil {
+			at[id] = s.reseller()
 		} else {
 			forgotten = append(forgotten, credit.Reseller{ID: id})
 		}

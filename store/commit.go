@@ -244,68 +244,6 @@ func (l *Ledger) log(level slog.Level, message string, args ...any) {
 	l.options.Logger.Log(context.Background(), level, message, append(args, "ledger", l.distributor.ID)...)
 }
 
-// memory is what an engine knows of its ledger from its last commit or load. It
-// is only looked at with the token in hand.
-type memory struct {
-	of         *Memory // nil: nothing is ever remembered
-	known      bool
-	head       credit.Head
-	generation uint64
-	// rivals is how many commits are to hold the ledger, because others were seen to
-	// write.
-	rivals int
-}
-
-// rivalry is for how many commits others that were seen to write are expected to
-// do so again.
-const rivalry = 16
-
-func (m *memory) forget() { m.known = false }
-
-// is tells whether that is the head known.
-func (m *memory) is(head credit.Head) bool {
-	return m.known && head.Sequence == m.head.Sequence && head.Hash == m.head.Hash
-}
-
-// recall returns the asked-for part of the state if all of it is remembered.
-// Keys are never remembered: that they are free is taken for granted here, and
-// Append finds out.
-func (m *memory) recall(asked credit.ReadSet) (*credit.State, bool) {
-	if !m.known || len(asked.ExternalIDs) > 0 {
-		return nil, false
-	}
-	found := credit.Snapshot{Head: m.head, Resellers: make([]credit.Reseller, 0, len(asked.Resellers))}
-	for _, id := range asked.Resellers {
-		r, ok := m.of.resellers.Get(remembered{m.generation, id})
-		if !ok {
-			return nil, false
-		}
-		found.Resellers = append(found.Resellers, r)
-	}
-	return credit.LoadState(asked, found), true
-}
-
-// learn takes in resellers as they are at a head. If that is not the head known
-// so far, nor the one that the own commit just made of it, all else is forgotten.
-func (m *memory) learn(head credit.Head, follows bool, resellers ...[]credit.Reseller) {
-	if m.of == nil {
-		return
-	}
-	others := m.known && !follows && !m.is(head)
-	if others {
-		m.rivals = rivalry
-	}
-	if !m.known || others {
-		m.generation = m.of.generation()
-	}
-	m.known, m.head = true, head
-	for _, some := range resellers {
-		for _, r := range some {
-			m.of.resellers.Add(remembered{m.generation, r.ID}, r)
-		}
-	}
-}
-
 // readSet is what deciding all calls may look at.
 func readSet(calls []*call) credit.ReadSet {
 	if len(calls) == 1 {

@@ -46,9 +46,9 @@ func decide(state *credit.State, calls []*call, now time.Time) plan {
 		// appends nothing that would tell.
 		p.unverified = p.unverified || c.options.DryRun || refused && len(c.asked.Keys) > 0
 	}
-	p.batch.Records = state.Executed()
-	p.unverified = p.unverified || len(p.batch.Records) == 0
-	p.gather(state)
+	p.batch = BatchOf(state.Executed(), state.Reseller)
+	// A profile is not remembered.
+	p.unverified = p.unverified || len(p.batch.Records) == 0 || len(p.batch.Changed) > 0
 	return p
 }
 
@@ -61,24 +61,6 @@ func execute(on *credit.State, c *call, now time.Time) (outcomes []credit.Outcom
 		refused = refused || o.Err != nil
 	}
 	return outcomes, refused
-}
-
-// gather adds the resellers that the records touch, as they are after the last.
-func (p *plan) gather(state *credit.State) {
-	seen := map[uuid.UUID]bool{}
-	for i := range p.batch.Records {
-		r := &p.batch.Records[i]
-		if r.ResellerID == uuid.Nil || seen[r.ResellerID] {
-			continue
-		}
-		seen[r.ResellerID] = true
-		reseller, _ := state.Reseller(r.ResellerID)
-		if r.Kind == credit.KindAdd {
-			p.batch.Added = append(p.batch.Added, reseller)
-		} else {
-			p.batch.Changed = append(p.batch.Changed, reseller)
-		}
-	}
 }
 
 // draft takes from the outcome of a call that writes nothing what only a written

@@ -17,17 +17,28 @@ func (l *Ledger) CheckRemembering(ctx context.Context, o CheckOptions, resellers
 	return newChecker(l, o, resellers).run(ctx)
 }
 
-// Standings are what a check remembers.
+// Standings are what a check and a Memory remember.
 type Standings struct{ *standings }
 
 // NewStandings returns places for so many.
 func NewStandings(places int) Standings { return Standings{newStandings(places)} }
 
 // Get is get.
-func (s Standings) Get(id uuid.UUID) (credit.Reseller, bool) { return s.get(id) }
+func (s Standings) Get(id uuid.UUID) (credit.Reseller, bool) {
+	if r := s.get(owned{id: id}); r != nil {
+		return r.reseller(), true
+	}
+	return credit.Reseller{}, false
+}
 
 // Put is put.
-func (s Standings) Put(r credit.Reseller) error { return s.put(r) }
+func (s Standings) Put(r credit.Reseller) error {
+	standing, err := standingOf(0, 0, r)
+	if err == nil {
+		s.put(standing)
+	}
+	return err
+}
 
 // Whole tells whether nobody was driven out.
 func (s Standings) Whole() bool { return s.whole }

@@ -75,7 +75,7 @@ func (l *Ledger) On(s Store) *Ledger {
 
 // newLedger returns an engine that remembers in m; nil is nothing.
 func newLedger(s Store, d credit.Distributor, o Options, m *Memory) *Ledger {
-	l := &Ledger{distributor: d, store: s, options: o, token: make(chan struct{}, 1), memory: memory{of: m}}
+	l := &Ledger{distributor: d, store: s, options: o, token: make(chan struct{}, 1), memory: newMemory(m)}
 	if i, ok := s.(Immediate); ok {
 		l.immediate = same(i.Immediate(), s)
 	}

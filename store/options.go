@@ -3,11 +3,9 @@ package store
 import (
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
-	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/resellerkit/credit"
 )
@@ -40,8 +38,8 @@ type Options struct {
 	// CommitTimeout is how long a batch may take in all, retries and finding out
 	// about lost answers included; default 10 s.
 	CommitTimeout time.Duration
-	// Memory is what the engine remembers resellers in; nil shares one of 100,000
-	// resellers among all engines of the process that were given none.
+	// Memory is what the engine remembers resellers in; nil shares one of a
+	// million resellers among all engines of the process that were given none.
 	Memory *Memory
 }
 
@@ -93,32 +91,3 @@ type Commit struct {
 	// Err is why calls of the batch got no answer from a rule; nil if all did.
 	Err error
 }
-
-// Memory remembers the resellers that engines saw last, so that deciding need
-// not read them. It may be shared by any number of engines.
-type Memory struct {
-	resellers *lru.Cache[remembered, credit.Reseller]
-	last      atomic.Uint64
-}
-
-// remembered is a reseller in one generation of one engine's memory: forgetting
-// everything is going on to the next generation.
-type remembered struct {
-	generation uint64
-	id         uuid.UUID
-}
-
-// shared is the memory of engines that were given none.
-var shared = NewMemory(100_000)
-
-// NewMemory returns a memory of at most so many resellers; the least recently
-// used go first. It panics unless resellers is positive.
-func NewMemory(resellers int) *Memory {
-	cache, err := lru.New[remembered, credit.Reseller](resellers)
-	if err != nil {
-		panic(fmt.Sprintf("store: NewMemory(%d): %v", resellers, err))
-	}
-	return &Memory{resellers: cache}
-}
-
-func (m *Memory) generation() uint64 { return m.last.Add(1) }

@@ -70,3 +70,21 @@ func TestStandingsKeepSomeOfALogThatGoesRound(t *testing.T) {
 	}
 	assert.Greater(t, found, 10*1500/4)
 }
+
+// What is remembered is still there when the table has grown to take more.
+func TestStandingsGrowAndKeepWhatTheyHave(t *testing.T) {
+	t.Parallel()
+	const most = 5000 // not a power of two
+	s := store.NewStandings(most)
+	for n := range most {
+		require.NoError(t, s.Put(credit.Reseller{ID: id(n), Status: credit.StatusFrozen, Figures: credit.Figures{Allocated: amt("3"), Used: credit.FromMillionths(int64(n))}}))
+		if n%97 == 0 {
+			for earlier := 0; earlier <= n; earlier += 13 {
+				r, there := s.Get(id(earlier))
+				require.True(t, there || !s.Whole(), "reseller %d of %d is lost", earlier, n)
+				require.True(t, !there || r.Used.Equal(credit.FromMillionths(int64(earlier))) && r.Status == credit.StatusFrozen && r.ID == id(earlier))
+			}
+		}
+		require.True(t, s.Whole() || n > most*3/4, "one was driven out of a table of %d at the %dth", most, n)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -118,11 +119,62 @@ type Batch struct {
 	// Records continue the expected head: their sequences follow it without a gap.
 	// A record with a key takes that key.
 	Records []credit.Record `json:"records"`
-	// Added are new resellers and Changed are existing ones, each once and as it
-	// is after the last record. A changed one has another profile or status only if
-	// a record of the batch is an update, freeze, unfreeze or close of it.
+	// Added are new resellers. Of the existing ones, Changed are those that a record
+	// of the batch updates, freezes, unfreezes or closes, and Moved all others: of
+	// them nothing but the figures changed, as of nearly all. A reseller that the
+	// records touch is once in one of the three, as it is after the last of them.
 	Added   []credit.Reseller `json:"added,omitempty"`
 	Changed []credit.Reseller `json:"changed,omitempty"`
+	Moved   []Balance         `json:"moved,omitempty"`
+}
+
+// Balance is a reseller's id and figures.
+type Balance struct {
+	ID      uuid.UUID      `json:"id"`
+	Figures credit.Figures `json:"figures"`
+}
+
+// BatchOf returns the batch that writes the records. After is asked once for each
+// reseller that they touch, and tells how it is after the last of them, as
+// [credit.State.Reseller] does; of one of which only figures changed nothing else is
+// looked at. BatchOf panics if after does not know a reseller.
+func BatchOf(records []credit.Record, after func(id uuid.UUID) (credit.Reseller, bool)) Batch {
+	b := Batch{Records: records}
+	var added, changed map[uuid.UUID]bool
+	note := func(of *map[uuid.UUID]bool, id uuid.UUID) {
+		if *of == nil {
+			*of = map[uuid.UUID]bool{}
+		}
+		(*of)[id] = true
+	}
+	for i := range records {
+		switch r := &records[i]; r.Kind {
+		case credit.KindAdd:
+			note(&added, r.ResellerID)
+		case credit.KindUpdate, credit.KindFreeze, credit.KindUnfreeze, credit.KindClose:
+			note(&changed, r.ResellerID)
+		}
+	}
+	seen := map[uuid.UUID]bool{uuid.Nil: true}
+	for i := range records {
+		id := records[i].ResellerID
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		r, known := after(id)
+		switch {
+		case !known:
+			panic(fmt.Sprintf("store: reseller %s of a record is not known", id))
+		case added[id]:
+			b.Added = append(b.Added, r)
+		case changed[id]:
+			b.Changed = append(b.Changed, r)
+		default:
+			b.Moved = append(b.Moved, Balance{id, r.Figures})
+		}
+	}
+	return b
 }
 
 // Head is the ledger's head once the batch is written.

@@ -42,20 +42,16 @@ func TestStatementsParseOnTiDB(t *testing.T) {
 	state := credit.NewState(d)
 	write := func(commands ...credit.Command) (added []uuid.UUID) {
 		expected := state.Head()
-		var b store.Batch
+		var records []credit.Record
 		for _, c := range commands {
 			r, err := state.Execute(c, credit.Stamp{Time: time.Unix(1, 0), RecordID: uuid.New(), ResellerID: uuid.New()})
 			require.NoError(t, err)
-			b.Records = append(b.Records, r.Record)
-			reseller, _ := state.Reseller(r.ResellerID)
-			switch r.Kind {
-			case credit.KindGrant:
-			case credit.KindAdd:
-				added, b.Added = append(added, r.ResellerID), append(b.Added, reseller)
-			default:
-				b.Changed = append(b.Changed, reseller)
+			records = append(records, r.Record)
+			if r.Kind == credit.KindAdd {
+				added = append(added, r.ResellerID)
 			}
 		}
+		b := store.BatchOf(records, state.Reseller)
 		require.NoError(t, s.Append(ctx, d.ID, expected, b))
 		for _, server.refuse = range []string{"UPDATE credit_ledgers", "INSERT INTO credit_records"} {
 			require.Error(t, s.Append(ctx, d.ID, expected, b))

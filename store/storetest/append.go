@@ -75,6 +75,9 @@ var atomicClauses = []clause{
 		s, b := h.started(t)
 		batch := b.draft(credit.Grant{Amount: units(1), Key: "k"}, credit.NewReseller{ExternalID: "new", Name: "New"},
 			credit.Usage{ResellerID: b.reseller(0), Amount: units(1)}, credit.Usage{ResellerID: b.reseller(1), Amount: units(1)})
+		batch.Moved[1].ID = random(b.rng)
+		b.requireUnwritten(t, s, batch, "a batch that moves a reseller that is not there")
+		batch = b.draft(credit.NewReseller{ExternalID: "new", Name: "New"}, credit.Freeze{ResellerID: b.reseller(0)}, credit.Freeze{ResellerID: b.reseller(1)})
 		batch.Changed[1].ID = random(b.rng)
 		b.requireUnwritten(t, s, batch, "a batch that changes a reseller that is not there")
 	}},
@@ -83,6 +86,9 @@ var atomicClauses = []clause{
 		other := newBook(t, s, b.rng)
 		stranger := other.write(t, s, credit.NewReseller{ExternalID: "stranger", Name: "Stranger"})[0].ResellerID
 		batch := b.draft(credit.Usage{ResellerID: b.reseller(0), Amount: units(1)}, credit.Grant{Amount: units(1)})
+		batch.Moved[0].ID = stranger
+		b.requireUnwritten(t, s, batch, "a batch that moves another ledger's reseller")
+		batch = b.draft(credit.ProfileUpdate{ResellerID: b.reseller(0), Name: new("Renamed")}, credit.Grant{Amount: units(1)})
 		batch.Changed[0].ID = stranger
 		b.requireUnwritten(t, s, batch, "a batch that changes another ledger's reseller")
 		other.requireStored(t, s, "nor was anything of the other ledger")

@@ -76,32 +76,14 @@ func (b *book) draft(commands ...credit.Command) store.Batch {
 		}
 	}
 	state := credit.LoadState(asked, found)
-	var batch store.Batch
-	touched := map[uuid.UUID]bool{}
 	for i, c := range commands {
 		at := credit.Stamp{Time: b.now.Add(time.Duration(i) * time.Microsecond), RecordID: random(b.rng), ResellerID: random(b.rng)}
 		receipt, err := state.Execute(c, at)
 		if err != nil || receipt.Replayed {
 			panic(fmt.Sprintf("storetest: command %d of a draft %+v: %v, replayed %t", i, c, err, receipt.Replayed))
 		}
-		batch.Records = append(batch.Records, receipt.Record)
-		if receipt.Kind == credit.KindAdd {
-			touched[receipt.ResellerID] = true
-		}
 	}
-	for _, r := range batch.Records {
-		if _, first := touched[r.ResellerID]; r.ResellerID == uuid.Nil || first && r.Kind != credit.KindAdd {
-			continue
-		}
-		touched[r.ResellerID] = true
-		reseller, _ := state.Reseller(r.ResellerID)
-		if r.Kind == credit.KindAdd {
-			batch.Added = append(batch.Added, reseller)
-		} else {
-			batch.Changed = append(batch.Changed, reseller)
-		}
-	}
-	return batch
+	return store.BatchOf(state.Executed(), state.Reseller)
 }
 
 // enter takes a batch that was written into the book.
@@ -118,6 +100,11 @@ func (b *book) enter(batch store.Batch) {
 			b.resellers[r.ID] = r
 			b.externals[r.ExternalID] = r.ID
 		}
+	}
+	for _, m := range batch.Moved {
+		r := b.resellers[m.ID]
+		r.Figures = m.Figures
+		b.resellers[m.ID] = r
 	}
 }
 
@@ -143,7 +130,7 @@ func copyOf(b store.Batch) store.Batch {
 	for i := range b.Records {
 		b.Records[i] = b.Records[i].Clone()
 	}
-	b.Added, b.Changed = slices.Clone(b.Added), slices.Clone(b.Changed)
+	b.Added, b.Changed, b.Moved = slices.Clone(b.Added), slices.Clone(b.Changed), slices.Clone(b.Moved)
 	return b
 }
 

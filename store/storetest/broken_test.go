@@ -560,7 +560,7 @@ var brokenStores = map[string]brokenStore{
 		fails: []string{"port/rule 3/all of a batch is written", "model"},
 	},
 	"forgets changed resellers": {
-		wrap:  batches(func(b *store.Batch) { b.Changed = nil }),
+		wrap:  batches(func(b *store.Batch) { b.Changed, b.Moved = nil, nil }),
 		fails: []string{"port/rule 3/all of a batch is written", "port/rule 3/a changed reseller that does not exist writes nothing", "model", "histories", "contention/one hot pool, one engine", "contention/a bank whose sums hold in whatever is read"},
 	},
 	"is not atomic": {
@@ -569,7 +569,7 @@ var brokenStores = map[string]brokenStore{
 				for i, r := range b.Records {
 					part := store.Batch{Records: []credit.Record{r}}
 					if i == len(b.Records)-1 {
-						part.Added, part.Changed = b.Added, b.Changed
+						part.Added, part.Changed, part.Moved = b.Added, b.Changed, b.Moved
 					}
 					if err := s.Append(ctx, ledger, expected, part); err != nil {
 						return err

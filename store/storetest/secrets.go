@@ -49,7 +49,7 @@ var secretClauses = []clause{
 		}
 		must("an external id that is taken", func(x *store.Batch) { x.Added[0].ExternalID = "UIN-0" })
 		must("a reseller that is there", func(x *store.Batch) { x.Added[0].ID = b.reseller(2) })
-		must("a reseller that is not there", func(x *store.Batch) { x.Changed[0].ID = random(b.rng) })
+		must("a reseller that is not there", func(x *store.Batch) { x.Moved[0].ID = random(b.rng) })
 		must("a key that is taken", func(x *store.Batch) { x.Records[1].Key = "start" })
 		must("a key that is there twice", func(x *store.Batch) { x.Records[2].Key = "new" })
 		stale := b.fork()
