@@ -344,16 +344,16 @@ func TestDecide_theRecordHasOneFormOfWhatWasGivenInMany(t *testing.T) {
 	assert.Nil(t, receipt.Metadata, "no metadata is nil")
 
 	zero := amt("5.000000").Sub(amt("5.000000")) // deeply unequal to other zeros
-	for _, ten := range []decimal.Decimal{decimal.New(10, 0), decimal.New(1, 1), amt("10.000000"), amt("10.00000000")} {
-		c := credit.Usage{ResellerID: nimbus, Amount: ten}
-		s := credit.LoadState(credit.ReadSetOf(c), credit.Snapshot{Head: credit.Head{Pool: credit.Pool{Granted: ten, Allocated: zero}},
-			Resellers: []credit.Reseller{{ID: nimbus, Status: credit.StatusActive, Figures: credit.Figures{Allocated: zero, Used: ten}}}})
+	for _, million := range []decimal.Decimal{decimal.New(1_000_000, 0), decimal.New(10, 5), decimal.New(1, 6), amt("1000000.000000"), amt("1000000.00000000")} {
+		c := credit.Usage{ResellerID: nimbus, Amount: million}
+		s := credit.LoadState(credit.ReadSetOf(c), credit.Snapshot{Head: credit.Head{Pool: credit.Pool{Granted: million, Allocated: zero}},
+			Resellers: []credit.Reseller{{ID: nimbus, Status: credit.StatusActive, Figures: credit.Figures{Allocated: zero, Used: million}}}})
 		receipt, err := credit.Decide(s, c, stamp(1))
 		require.NoError(t, err)
-		nothing, full := credit.FromMillionths(0), credit.FromMillionths(10_000_000)
+		nothing, full := credit.FromMillionths(0), credit.FromMillionths(1_000_000_000_000)
 		assert.Equal(t, credit.Pool{Granted: full, Allocated: nothing}, receipt.Pool)
 		assert.Equal(t, credit.Figures{Allocated: nothing, Used: full}, receipt.Before)
-		assert.Equal(t, credit.Figures{Allocated: nothing, Used: credit.FromMillionths(20_000_000)}, receipt.After)
+		assert.Equal(t, credit.Figures{Allocated: nothing, Used: credit.FromMillionths(2_000_000_000_000)}, receipt.After)
 	}
 }
 

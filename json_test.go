@@ -198,6 +198,7 @@ func TestJSON_refusesBadInput(t *testing.T) {
 		}
 	}
 	assert.EqualError(t, json.Unmarshal([]byte(`{"amount":1.5}`), new(credit.Grant)), "credit: amount: must be a JSON string, so that no reader takes it for a float")
+	assert.EqualError(t, json.Unmarshal([]byte(`{"amount":""}`), new(credit.Grant)), `credit: amount: "" is not plain digits, at most 12 before and 6 after the point`)
 	for _, target := range targets {
 		assert.Error(t, json.Unmarshal([]byte(`[]`), target()))
 	}
@@ -263,7 +264,9 @@ func TestAWarningIsReadBackAsWhatItWas(t *testing.T) {
 		require.Equal(t, nimbus, got.ResellerID)
 	}
 	var w credit.Warning
-	for _, bad := range []string{`"1e9"`, `"x"`, `"` + strings.Repeat("9", 200_000) + `"`} {
+	require.NoError(t, json.Unmarshal([]byte(`{"before":"-1999999999999.999998"}`), &w))
+	require.Equal(t, "-1999999999999.999998", w.Before.String(), "the longest balance")
+	for _, bad := range []string{`"1e9"`, `"x"`, `"-11999999999999.999998"`, `"` + strings.Repeat("9", 200_000) + `"`} {
 		require.ErrorIs(t, json.Unmarshal([]byte(`{"before":`+bad+`}`), &w), credit.ErrInvalid)
 	}
 }

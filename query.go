@@ -350,10 +350,10 @@ func normalRange(what string, from, until *time.Time) error {
 
 func normalLimit(limit int) (int, error) {
 	switch {
-	case limit == 0:
-		return DefaultPageSize, nil
 	case limit < 0 || limit > MaxPageSize:
 		return limit, &InvalidError{"limit", fmt.Sprintf("is %d, must be 1 to %d (0 means %d)", limit, MaxPageSize, DefaultPageSize)}
+	case limit == 0:
+		return DefaultPageSize, nil
 	}
 	return limit, nil
 }

@@ -20,11 +20,11 @@ func TestReadSetOf(t *testing.T) {
 	t.Parallel()
 	set := credit.ReadSetOf(
 		credit.Grant{Amount: amt("1"), Key: "a"},
+		credit.Usage{ResellerID: nobody, Key: "the amount is missing"}, nil,
 		credit.Usage{ResellerID: nimbus, Amount: amt("1"), Key: "a"},
 		credit.Usage{ResellerID: nimbus, Amount: amt("1"), Key: "b"},
 		credit.Freeze{ResellerID: cirrus},
 		addNimbus, addNimbus, addCirrus,
-		credit.Usage{ResellerID: nobody, Key: "the amount is missing"}, nil,
 	)
 	assert.Equal(t, credit.ReadSet{Resellers: []uuid.UUID{nimbus, cirrus}, ExternalIDs: []string{"2001", "2002"}, Keys: []string{"a", "b"}}, set,
 		"what is needed, once, and nothing for a command that will not be decided")
@@ -61,6 +61,10 @@ func TestLoadState(t *testing.T) {
 		func() { _, _ = credit.Decide(s, credit.Grant{Amount: amt("1"), Key: "forgotten"}, stamp(1)) })
 	_, err = credit.Decide(s, credit.Usage{ResellerID: nobody}, stamp(1))
 	require.ErrorIs(t, err, credit.ErrInvalid, "a wrong shape looks at nothing")
+
+	s = credit.LoadState(credit.ReadSet{Resellers: []uuid.UUID{nimbus}}, credit.Snapshot{Head: head, Resellers: []credit.Reseller{is}})
+	assert.PanicsWithValue(t, "credit: the state was asked for external id 2001, which was not loaded",
+		func() { _, _ = credit.Decide(s, credit.NewReseller{ExternalID: "2001", Name: "n"}, stamp(1)) }, "no external id was asked for")
 }
 
 func TestState_figuresThatAreNoAmountsAreABug(t *testing.T) {
@@ -382,6 +386,9 @@ func TestState_Verify_namesTextsThatDifferAndDoesNotRepeatThem(t *testing.T) {
 		"external id":            func(l []credit.Record) { l[usage].ExternalID = "secret" },
 		"customer":               func(l []credit.Record) { l[settlement].Customer = "secret" },
 		"list of changed fields": func(l []credit.Record) { l[usage].Changed = []string{"secret"} },
+		"external id, and another list of changed fields": func(l []credit.Record) {
+			l[usage].ExternalID, l[usage].Changed = "secret", []string{"secret"}
+		},
 	} {
 		forged := slices.Clone(b.log)
 		forge(forged)

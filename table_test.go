@@ -2,8 +2,10 @@ package credit_test
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -85,4 +87,38 @@ func TestLoadState_ofManyThings(t *testing.T) {
 		assert.Equal(t, n%2 == 0, known, "whether there is a reseller %d", n)
 	}
 	assert.Panics(t, func() { s.Reseller(id(20)) }, "what was not loaded is taken for what does not exist")
+}
+
+// A map costs more than a short list, and a long list is slow. Which of them there
+// is shows in what is allocated, so the test is not parallel.
+func TestLoadState_makesAListOfFewThingsAndAMapOfMany(t *testing.T) {
+	var kept any // what is not kept may take no allocation
+	load := func(asked, others int) int {
+		var set credit.ReadSet
+		var found credit.Snapshot
+		for n := range asked {
+			set.Resellers = append(set.Resellers, id(n))
+		}
+		for n := range others { // a store finds these by external ids
+			found.Resellers = append(found.Resellers, credit.Reseller{ID: id(asked + n)})
+		}
+		return int(testing.AllocsPerRun(100, func() { kept = credit.LoadState(set, found) }))
+	}
+	mapOf := func(things, expected int) int {
+		return int(testing.AllocsPerRun(100, func() {
+			m := make(map[uuid.UUID]*credit.Reseller, expected)
+			for n := range things {
+				m[id(n)] = nil
+			}
+			kept = m
+		}))
+	}
+	const list = 1
+	nothing := load(0, 0)
+	for n := 1; n <= 8; n++ {
+		assert.Equal(t, nothing+list, load(n, 0), "a list of %d", n)
+	}
+	assert.Equal(t, nothing+mapOf(9, 9), load(9, 0), "a map from the beginning")
+	assert.Equal(t, nothing+list+mapOf(20, 0), load(8, 20), "a list that is full is left for a map")
+	runtime.KeepAlive(kept)
 }
