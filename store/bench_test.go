@@ -171,8 +171,8 @@ func divide(b *testing.B, callers, calls int, f func() error) {
 	all.Wait()
 }
 
-// BenchmarkRemembered reports the bytes that a reseller takes in a Memory, besides
-// its texts and amounts, which it shares with the store here.
+// BenchmarkRemembered reports the bytes that a reseller takes in a Memory that has as
+// many as it was made for.
 func BenchmarkRemembered(b *testing.B) {
 	const n = 100_000
 	var before, between, after runtime.MemStats

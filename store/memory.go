@@ -10,8 +10,9 @@ import (
 )
 
 // Memory remembers the figures and the status of resellers that engines saw, so that
-// deciding need not read them: 48 bytes for each of as many as it may have, and half as
-// much again while it grows, by doubling. It may be shared by any number of engines.
+// deciding need not read them. It takes 64 bytes for each that it may have, and half as
+// much again while it grows to that, by doubling. It may be shared by any number of
+// engines.
 type Memory struct {
 	mu        sync.Mutex
 	resellers *standings
@@ -21,14 +22,16 @@ type Memory struct {
 // shared is the memory of engines that were given none.
 var shared = NewMemory(1_000_000)
 
-// NewMemory returns a memory of at most so many resellers; beyond that, a new one takes
-// the place of another one, which need not be the least recently used. It panics unless
+// NewMemory returns a memory for so many resellers; when it is full, a new one takes the
+// place of another one, which need not be the least recently used. It panics unless
 // resellers is positive.
 func NewMemory(resellers int) *Memory {
 	if resellers <= 0 {
 		panic(fmt.Sprintf("store: NewMemory(%d): must be positive", resellers))
 	}
-	return &Memory{resellers: newStandings(resellers)}
+	// A batch is read as a whole if one of its resellers is not there; so there are more
+	// places, for hardly any to be driven out of a table that is only just large enough.
+	return &Memory{resellers: newStandings(resellers + resellers/3)}
 }
 
 // memory is what an engine knows of its ledger from its last commit or load. It
