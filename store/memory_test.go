@@ -272,3 +272,17 @@ func TestEnginesThatFightNeverMintCredit(t *testing.T) {
 	all.Wait()
 	b.sound()
 }
+
+// The record that is appended beside it proves the head, and says nothing of the key.
+func TestARefusalBesideARecordHidesNoKnownKey(t *testing.T) {
+	t.Parallel()
+	b := newBook(t, store.Options{})
+	original, err := b.Allocate(t.Context(), b.allocation("10", "k"))
+	require.NoError(t, err)
+	b.freeze()
+	outcomes, err := b.Bulk(t.Context(), []credit.Command{credit.Grant{Amount: amt("1")}, b.allocation("10", "k")}, credit.BulkOptions{})
+	require.NoError(t, err)
+	require.NoError(t, outcomes[0].Err)
+	require.NoError(t, outcomes[1].Err, "a known key is answered before the status counts")
+	assert.Equal(t, credit.Receipt{Record: original.Record, Replayed: true}, outcomes[1].Receipt)
+}
