@@ -42,3 +42,6 @@ func (s Standings) Put(r credit.Reseller) error {
 
 // Whole tells whether nobody was driven out.
 func (s Standings) Whole() bool { return s.whole }
+
+// Turned sets how often one was driven out.
+func (s Standings) Turned(n uint) { s.turn = n }

@@ -217,6 +217,40 @@ func TestAMemoryMayBeSmallOrShared(t *testing.T) {
 	}
 }
 
+// Ids that are counted up are as near to each other as the numbers of engines.
+func TestEnginesThatShareAMemoryLeaveEachOtherRoom(t *testing.T) {
+	t.Parallel()
+	const engines, resellers = 64, 64
+	memory := store.NewMemory(engines * resellers)
+	s := &hooked{Store: memstore.New()}
+	var ledgers []*store.Ledger
+	allocations := make([]credit.Command, resellers)
+	for n := range engines {
+		ids := 0
+		l, err := store.Open(t.Context(), s, credit.Distributor{ID: id(n + 1), Name: "Acme", Currency: "USD"}, store.Options{
+			Memory: memory, NewID: func() uuid.UUID { ids++; return id(ids) }})
+		require.NoError(t, err)
+		_, err = l.Grant(t.Context(), credit.Grant{Amount: amt("100")})
+		require.NoError(t, err)
+		added := make([]credit.Command, resellers)
+		for i := range added {
+			added[i] = credit.NewReseller{ExternalID: fmt.Sprint(i), Name: "Nimbus"}
+		}
+		outcomes, err := l.Bulk(t.Context(), added, credit.BulkOptions{AllOrNothing: true})
+		require.NoError(t, err)
+		for i := range outcomes {
+			allocations[i] = credit.Allocation{ResellerID: outcomes[i].Receipt.ResellerID, Amount: amt("1")}
+		}
+		ledgers = append(ledgers, l)
+	}
+	s.loads.Store(0)
+	for _, l := range ledgers {
+		_, err := l.Bulk(t.Context(), allocations, credit.BulkOptions{AllOrNothing: true})
+		require.NoError(t, err)
+	}
+	assert.Zero(t, s.loads.Load(), "resellers were driven out of a memory that is for all of them")
+}
+
 func TestAMemoryOfNothingPanics(t *testing.T) {
 	t.Parallel()
 	assert.Panics(t, func() { store.NewMemory(0) })

@@ -69,7 +69,7 @@ type standings struct {
 	places []standing
 	taken  int
 	most   int
-	turn   int
+	turn   uint // which may go round
 	// whole: none was driven out.
 	whole bool
 }
@@ -88,7 +88,9 @@ func newStandings(most int) *standings {
 
 // place is that of the reseller or, if it is not there, where it is to go.
 func (s *standings) place(of owned) (_ *standing, there bool) {
-	high, low := bits.Mul64(binary.BigEndian.Uint64(of.id[:8])^0x9e3779b97f4a7c15, binary.BigEndian.Uint64(of.id[8:])^0xd1b54a32d192ed03^uint64(of.owner))
+	// An owner is spread, lest its bits be those in which ids differ that are counted up.
+	owner := uint64(of.owner) * 0xbf58476d1ce4e5b9
+	high, low := bits.Mul64(binary.BigEndian.Uint64(of.id[:8])^0x9e3779b97f4a7c15, binary.BigEndian.Uint64(of.id[8:])^0xd1b54a32d192ed03^owner)
 	first, reach := int((high^low)%uint64(len(s.places))), min(standingReach, len(s.places))
 	for i := range reach {
 		switch p := &s.places[(first+i)%len(s.places)]; {
@@ -99,7 +101,7 @@ func (s *standings) place(of owned) (_ *standing, there bool) {
 		}
 	}
 	s.turn++
-	return &s.places[(first+s.turn%reach)%len(s.places)], false
+	return &s.places[(first+int(s.turn%uint(reach)))%len(s.places)], false
 }
 
 // get returns what is remembered of a reseller, or nil.

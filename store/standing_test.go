@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"math"
 	"testing"
 
 	"github.com/google/uuid"
@@ -86,5 +87,19 @@ func TestStandingsGrowAndKeepWhatTheyHave(t *testing.T) {
 			}
 		}
 		require.True(t, s.Whole() || n > most*3/4, "one was driven out of a table of %d at the %dth", most, n)
+	}
+}
+
+// On a machine of 32 bits that is so after a few days.
+func TestStandingsDriveOutForEver(t *testing.T) {
+	t.Parallel()
+	for _, turned := range []uint{math.MaxInt, math.MaxUint} {
+		s := store.NewStandings(3)
+		s.Turned(turned - 5)
+		for n := range 20 {
+			require.NoError(t, s.Put(credit.Reseller{ID: id(n), Status: credit.StatusActive}))
+			_, there := s.Get(id(n))
+			require.True(t, there)
+		}
 	}
 }
