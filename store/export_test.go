@@ -45,3 +45,6 @@ func (s Standings) Whole() bool { return s.whole }
 
 // Turned sets how often one was driven out.
 func (s Standings) Turned(n uint) { s.turn = n }
+
+// ComeAgain gives the next engines the numbers of the first ones.
+func (m *Memory) ComeAgain() { m.owners = 0 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/google/uuid"
@@ -10,13 +11,16 @@ import (
 )
 
 // Memory remembers the figures and the status of resellers that engines saw, so that
-// deciding need not read them. It takes 64 bytes for each that it may have, and half as
-// much again while it grows to that, by doubling. It may be shared by any number of
-// engines.
+// deciding need not read them. It takes 64 bytes for each that it may have, and up to as
+// much again for a moment while it grows to that, by doubling. It may be shared by any
+// number of engines.
 type Memory struct {
 	mu        sync.Mutex
 	resellers *standings
 	owners    uint32
+	// generations counts those of all engines. Each has its own, so that what another one
+	// left there counts for none, even if owners ever come again.
+	generations uint64
 }
 
 // shared is the memory of engines that were given none.
@@ -31,7 +35,7 @@ func NewMemory(resellers int) *Memory {
 	}
 	// A batch is read as a whole if one of its resellers is not there; so there are more
 	// places, for hardly any to be driven out of a table that is only just large enough.
-	return &Memory{resellers: newStandings(resellers + resellers/3)}
+	return &Memory{resellers: newStandings(resellers + min(resellers/3, math.MaxInt-resellers))}
 }
 
 // memory is what an engine knows of its ledger from its last commit or load. It
@@ -101,12 +105,12 @@ func (m *memory) learn(head credit.Head, resellers []credit.Reseller) {
 	if others {
 		m.rivals = rivalry
 	}
-	if !m.known || others {
-		m.generation++
-	}
-	m.known, m.head = true, head
 	m.of.mu.Lock()
 	defer m.of.mu.Unlock()
+	if !m.known || others {
+		m.begin()
+	}
+	m.known, m.head = true, head
 	m.put(resellers)
 }
 
@@ -116,12 +120,12 @@ func (m *memory) follow(b Batch) {
 	if m.of == nil {
 		return
 	}
-	if !m.known {
-		m.generation++
-	}
-	m.known, m.head = true, b.Head()
 	m.of.mu.Lock()
 	defer m.of.mu.Unlock()
+	if !m.known {
+		m.begin()
+	}
+	m.known, m.head = true, b.Head()
 	m.put(b.Added)
 	m.put(b.Changed)
 	for i := range b.Moved {
@@ -130,6 +134,12 @@ func (m *memory) follow(b Batch) {
 			m.drop(r.id)
 		}
 	}
+}
+
+// begin begins the next generation.
+func (m *memory) begin() {
+	m.of.generations++
+	m.generation = m.of.generations
 }
 
 // put remembers the resellers, but not what no record may have, which the store must

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -249,6 +250,45 @@ func TestEnginesThatShareAMemoryLeaveEachOtherRoom(t *testing.T) {
 		require.NoError(t, err)
 	}
 	assert.Zero(t, s.loads.Load(), "resellers were driven out of a memory that is for all of them")
+}
+
+// So many engines that their numbers come again: what another one left there was of
+// another head.
+func TestAnEngineTakesNothingThatAnotherOneRemembered(t *testing.T) {
+	t.Parallel()
+	memory := store.NewMemory(100)
+	b := newBook(t, store.Options{Memory: memory})
+	b.allocate("10")
+	b.another().allocate("50")
+	memory.ComeAgain()
+	l, err := store.Open(t.Context(), b.store, acme, store.Options{Memory: memory})
+	require.NoError(t, err)
+	later := &book{Ledger: l, t: t, store: b.store, nimbus: b.nimbus}
+	later.grant("1") // from now on it knows the head
+	assert.Equal(t, "60", later.allocate("1").Before.Allocated.String(), "the figures are those of an older head")
+	b.sound()
+}
+
+func TestAChangedStatusIsRemembered(t *testing.T) {
+	t.Parallel()
+	b := newBook(t, store.Options{})
+	b.freeze()
+	b.store.loads.Store(0)
+	outcomes, err := b.Bulk(t.Context(), []credit.Command{credit.Grant{Amount: amt("1")}, b.allocation("1", "")}, credit.BulkOptions{})
+	require.NoError(t, err)
+	require.NoError(t, outcomes[0].Err)
+	require.ErrorIs(t, outcomes[1].Err, credit.ErrNotActive, "the status is the one before")
+	assert.Zero(t, b.store.loads.Load())
+	b.sound()
+}
+
+func TestAMemoryMayBeForAnyNumber(t *testing.T) {
+	t.Parallel()
+	b := newBook(t, store.Options{Memory: store.NewMemory(math.MaxInt)})
+	b.allocate("1")
+	b.store.loads.Store(0)
+	b.allocate("1")
+	assert.Zero(t, b.store.loads.Load())
 }
 
 func TestAMemoryOfNothingPanics(t *testing.T) {
