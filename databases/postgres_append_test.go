@@ -132,6 +132,9 @@ func TestPostgresMiscount(t *testing.T) {
 		{"a trigger drops a key", "BEFORE INSERT ON %skeys FOR EACH ROW WHEN (NEW.idempotency_key = 'drop')"},
 		{"a trigger drops a new reseller", "BEFORE INSERT ON %sresellers FOR EACH ROW WHEN (NEW.name = 'drop')"},
 		{"a trigger drops the change of a reseller", "BEFORE UPDATE ON %sresellers FOR EACH ROW WHEN (NEW.name = 'Changed')"},
+		{"a trigger drops the figures of a new reseller", "BEFORE INSERT ON %sbalances FOR EACH ROW"},
+		{"a trigger drops the figures that moved", "BEFORE UPDATE ON %sbalances FOR EACH ROW WHEN (NEW.status = 'active')"},
+		{"a trigger drops the figures of a changed reseller", "BEFORE UPDATE ON %sbalances FOR EACH ROW WHEN (NEW.status = 'frozen')"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := p.open(t)
@@ -142,7 +145,7 @@ func TestPostgresMiscount(t *testing.T) {
 			batch := b.draft(t, credit.Allocation{ResellerID: first, Amount: decimal.New(1, 0), Key: "a"},
 				credit.Grant{Amount: decimal.New(1, 0), Key: "drop", Remark: "drop"},
 				credit.NewReseller{Name: "drop", ExternalID: "3"},
-				credit.ProfileUpdate{ResellerID: second, Name: new("Changed")})
+				credit.ProfileUpdate{ResellerID: second, Name: new("Changed")}, credit.Freeze{ResellerID: second})
 			err := s.Append(t.Context(), b.ID, b.state.Head(), batch)
 			requireRejected(t, err)
 			require.ErrorContains(t, err, "not all rows were written")

@@ -27,7 +27,7 @@ import (
 //     process.
 //  3. Append writes all of its batch or nothing: nothing, if any of it does not fit
 //     what is there (a key twice, an added id or external id that exists, a changed
-//     reseller that does not).
+//     or moved reseller that does not).
 //  4. Append writes only if the ledger's head is still the expected one, by
 //     sequence and by hash, and none of the batch's keys is taken. Otherwise it
 //     answers ErrMoved.

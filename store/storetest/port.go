@@ -10,7 +10,7 @@ import (
 var rules = [...]string{
 	1:  "Everything is scoped to one ledger; no call reads or writes another one.",
 	2:  "What a successful Append wrote is seen by every later read, from every process.",
-	3:  "Append writes all of its batch or nothing: nothing, if any of it does not fit what is there (a key twice, an added id or external id that exists, a changed reseller that does not).",
+	3:  "Append writes all of its batch or nothing: nothing, if any of it does not fit what is there (a key twice, an added id or external id that exists, a changed or moved reseller that does not).",
 	4:  "Append writes only if the ledger's head is still the expected one, by sequence and by hash, and none of the batch's keys is taken. Otherwise it answers ErrMoved.",
 	5:  "Records are never changed or removed.",
 	6:  "What is read equals what was written, to the last bit: amounts through credit.FromMillionths, times in UTC with microseconds, nil for an empty map or slice.",
