@@ -128,6 +128,22 @@ func TestAfterALostAnswerAnothersRecordAtItsPlaceMeansThatItIsNotThere(t *testin
 	}
 }
 
+func TestAfterALostAnswerAHeadThatMovedMeanwhileIsLookedAtAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook(t, store.Options{})
+		b.store.append = new(sent).answer(lost, func(next func() error) error {
+			_ = next() // the first attempt arrives
+			return store.ErrMoved
+		})
+		start := time.Now()
+		r, err := b.Allocate(t.Context(), b.allocation("5", "k"))
+		require.NoError(t, err)
+		assert.Equal(t, []credit.Record{r.Record}, b.withKey("k"))
+		assert.Zero(t, time.Since(start), "it pauses although the next look will tell")
+	})
+}
+
 // A store that was restored from a backup while an answer was awaited.
 func TestAfterALostAnswerAHeadThatWasSetBackIsReadAgain(t *testing.T) {
 	t.Parallel()
@@ -344,6 +360,48 @@ func TestATemporaryFailureIsRepeatedAfterAPause(t *testing.T) {
 			assert.InDelta(t, pause, s.times[i].Sub(s.times[i-1]), float64(pause)/2, "the pauses do not grow")
 		}
 	})
+}
+
+func TestAHeadThatMovedIsLoadedAtOnceTheFirstTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook(t, store.Options{})
+		moved := func(func() error) error { return store.ErrMoved }
+		var s sent
+		b.store.append = s.answer(moved, moved)
+		b.allocate("5")
+		require.Len(t, s.times, 3)
+		assert.Equal(t, s.times[0], s.times[1], "a commit pauses although nothing says that others keep writing")
+		assert.True(t, s.times[2].After(s.times[1]), "the head that moves again is loaded without a pause")
+	})
+}
+
+func TestALoadThatFailsForSureIsNotTakenForOneThatWasLate(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err  error
+		late bool
+	}{
+		"an unmarked error in time":    {err: errLost},
+		"a rejection in time":          {err: store.Reject(errFinal)},
+		"a rejection as the time ends": {err: store.Reject(errFinal), late: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := newBook(t, store.Options{}).forgetful()
+				b.store.load = func(ctx context.Context, _ credit.ReadSet, _ func() (credit.Snapshot, error)) (credit.Snapshot, error) {
+					if c.late {
+						<-ctx.Done()
+					}
+					return credit.Snapshot{}, c.err
+				}
+				_, err := b.Allocate(t.Context(), b.allocation("5", "k"))
+				require.ErrorIs(t, err, c.err)
+				assert.False(t, store.Retryable(err), "time would not help, but the error says so: %v", err)
+			})
+		})
+	}
 }
 
 func TestAReadThatFailsForAWhileIsRepeated(t *testing.T) {

@@ -738,6 +738,15 @@ func TestCheckEndsWhileResellersAreAdded(t *testing.T) {
 	assert.Greater(t, s.left.Load(), int64(many-100), "the check followed those who write")
 }
 
+func TestCheckReadsTheHeadAgainForNoResellerThatItKnows(t *testing.T) {
+	t.Parallel()
+	b := goodBook(t)
+	b.store.loads.Store(0)
+	_, err := b.Check(t.Context())
+	require.NoError(t, err)
+	assert.EqualValues(t, 3, b.store.loads.Load(), "the head, what the keys lead to and the resellers with their head, once each")
+}
+
 // twice is a store that lists its first reseller twice.
 type twice struct{ store.Store }
 

@@ -46,12 +46,10 @@ func (c *call) answer(outcomes []credit.Outcome, err error) {
 // later, and gives each its ids, which every attempt to commit it will use.
 func (l *Ledger) newCall(commands []credit.Command, o credit.BulkOptions) *call {
 	c := &call{options: o, done: make(chan struct{})}
-	if c.commands, c.stamps = c.one.commands[:], c.one.stamps[:]; len(commands) > 1 {
-		c.commands, c.stamps = make([]credit.Command, len(commands)), make([]credit.Stamp, len(commands))
-	}
-	for i, command := range commands {
-		c.commands[i] = credit.Prepare(command)
-		c.stamps[i] = credit.Stamp{RecordID: l.options.NewID()}
+	c.commands, c.stamps = slices.Grow(c.one.commands[:0], len(commands)), slices.Grow(c.one.stamps[:0], len(commands))
+	for _, command := range commands {
+		c.commands = append(c.commands, credit.Prepare(command))
+		c.stamps = append(c.stamps, credit.Stamp{RecordID: l.options.NewID()})
 	}
 	c.asked = credit.ReadSetOf(c.commands...)
 	if len(c.asked.ExternalIDs) > 0 {
@@ -154,7 +152,7 @@ func (l *Ledger) submit(ctx context.Context, c *call) ([]credit.Outcome, error) 
 			if l.crowded {
 				// Those who were just answered are about to call again. Unless they get to
 				// queue first, batches alternate between a few calls and all the others.
-				for waiting := -1; waiting < l.queue.length(); {
+				for waiting := 0; waiting < l.queue.length(); { // this call is there itself
 					waiting = l.queue.length()
 					runtime.Gosched()
 				}

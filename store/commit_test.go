@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -405,6 +406,13 @@ var violence = map[string]func(){
 	"ends the goroutine":  runtime.Goexit,
 }
 
+// deeds is what the error says of each.
+var deeds = map[string]string{
+	"panics":              "the store panicked: out of cheese",
+	"panics with nothing": "the store panicked: panic called with nil",
+	"ends the goroutine":  "the store ended its goroutine",
+}
+
 func TestAStoreThatPanicsOrEndsItsGoroutineStopsNobody(t *testing.T) {
 	t.Parallel()
 	points := map[string]func(s *hooked, blow func()){
@@ -459,7 +467,9 @@ func TestAStoreThatPanicsOrEndsItsGoroutineStopsNobody(t *testing.T) {
 					synctest.Wait()
 					require.NoError(t, first.get().err)
 					for _, w := range callers {
-						require.ErrorIs(t, w.get().err, credit.ErrOutcomeUnknown, "a caller was not told of what the store did")
+						err := w.get().err
+						require.ErrorIs(t, err, credit.ErrOutcomeUnknown, "a caller was not told of what the store did")
+						require.ErrorContains(t, err, deeds[how], "a caller was told that the store did something else")
 					}
 					reports := told.take()
 					require.Len(t, reports, 2)
@@ -664,6 +674,28 @@ func TestACallerThatLeavesTheQueueMakesRoom(t *testing.T) {
 	})
 }
 
+func TestACallerThatLeavesTheQueueMakesRoomForNoMoreThanItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook(t, store.Options{MaxQueue: 3})
+		leader, h := b.behindLeader()
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := b.start(ctx, b.allocation("1", "gone"))
+		waiting := []caller{b.start(t.Context(), b.allocation("1", "")), b.start(t.Context(), b.allocation("1", ""))}
+		synctest.Wait()
+		cancel()
+		require.ErrorIs(t, gone.get().err, context.Canceled)
+		waiting = append(waiting, b.start(t.Context(), b.allocation("1", "")))
+		synctest.Wait()
+		_, err := b.Allocate(t.Context(), b.allocation("1", "busy"))
+		require.ErrorIs(t, err, credit.ErrBusy, "a fourth command waits where three may")
+		h.letGo()
+		for _, w := range append(waiting, leader) {
+			require.NoError(t, w.get().err, "who left takes room from those who stay")
+		}
+	})
+}
+
 func TestABulkLargerThanTheQueueIsTakenWhenNobodyWaits(t *testing.T) {
 	t.Parallel()
 	b := newBook(t, store.Options{MaxQueue: 2, MaxBatch: 2})
@@ -695,6 +727,51 @@ func TestABatchGathersNoMoreThanItsLimit(t *testing.T) {
 		}
 		assert.Equal(t, []int{4, 4, 2}, sizes, "calls that arrive together are committed together, up to MaxBatch")
 	})
+}
+
+// On one processor the others, who are about to call, do so when the leader lets them.
+func TestWhoLeadsAfterACrowdLetsItQueueFirst(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for name, before := range map[string]int{"after a crowd": 2, "after one alone": 1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBook(t, store.Options{})
+				inline := context.WithoutCancel(t.Context()) // so that the engine starts no goroutine
+				const rounds, others = 20, 5
+				together := 0
+				for range rounds {
+					leader, h := b.behindLeader()
+					var callers []caller
+					for range before {
+						callers = append(callers, b.start(inline, b.allocation("1", "")))
+					}
+					synctest.Wait()
+					h.letGo()
+					synctest.Wait()
+					b.store.append = func(_ context.Context, _ credit.Head, batch store.Batch, next func() error) error {
+						if len(batch.Records) == 1+others {
+							together++
+						}
+						return next()
+					}
+					for range others {
+						callers = append(callers, b.start(inline, b.allocation("1", "")))
+					}
+					_, err := b.Allocate(inline, b.allocation("1", ""))
+					require.NoError(t, err)
+					for _, w := range append(callers, leader) {
+						require.NoError(t, w.get().err)
+					}
+				}
+				// The system may take the processor from a goroutine at any time, but seldom does.
+				if before > 1 {
+					assert.Greater(t, together, rounds/2, "the leader leaves the others to the next batch")
+				} else {
+					assert.Less(t, together, rounds/2, "the leader waits though it was alone the last time")
+				}
+			})
+		})
+	}
 }
 
 func TestEverybodyIsAnsweredHoweverManyCall(t *testing.T) {
@@ -761,6 +838,38 @@ func TestOnCommitCountsWhatHappened(t *testing.T) {
 		assert.Equal(t, 3*time.Second, reports[0].Duration)
 		require.ErrorIs(t, reports[0].Err, errFinal)
 		assert.Zero(t, reports[0].Records)
+	})
+}
+
+func TestOnCommitCountsABatchThatWasTakenApartAsOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var told commits
+		b := newBook(t, store.Options{OnCommit: told.add})
+		leader, h := b.behindLeader()
+		var callers []caller
+		for _, key := range []string{"good", "poison", "as good"} {
+			callers = append(callers, b.start(t.Context(), b.allocation("1", key)))
+			synctest.Wait()
+		}
+		b.store.append = func(_ context.Context, _ credit.Head, batch store.Batch, next func() error) error {
+			if slices.ContainsFunc(batch.Records, func(r credit.Record) bool { return r.Key == "poison" }) {
+				return store.Reject(errFinal)
+			}
+			return next()
+		}
+		told.take()
+		h.letGo()
+		require.NoError(t, leader.get().err)
+		for _, w := range callers {
+			_ = w.get()
+		}
+		synctest.Wait()
+		reports := told.take()
+		require.Len(t, reports, 2)
+		require.ErrorIs(t, reports[1].Err, errFinal, "OnCommit was not told that a call failed")
+		reports[1].Err = nil
+		assert.Equal(t, store.Commit{Ledger: acme.ID, Calls: 3, Commands: 3, Records: 2, Attempts: 4}, reports[1])
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -55,5 +56,18 @@ func TestTheLogHoldsNothingOfTheContent(t *testing.T) {
 		for _, event := range []string{"answer to a commit was lost", "commit failed", "commit panicked", "OnCommit panicked"} {
 			assert.Contains(t, log.String(), event)
 		}
+	})
+}
+
+func TestTheLogTellsWhichRecordsFateIsUnknown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		b := newBook(t, store.Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), OnCommit: func(store.Commit) {}})
+		synctest.Wait()
+		require.Empty(t, log.String(), "it is logged that nothing went wrong")
+		b.store.append = new(sent).answer(writtenButLost)
+		r := b.allocate("5")
+		assert.Contains(t, log.String(), fmt.Sprintf(" sequence=%d ", r.Sequence))
 	})
 }
