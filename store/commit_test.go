@@ -735,11 +735,11 @@ func TestWhoLeadsAfterACrowdLetsItQueueFirst(t *testing.T) {
 	for name, before := range map[string]int{"after a crowd": 2, "after one alone": 1} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBook(t, store.Options{})
 				inline := context.WithoutCancel(t.Context()) // so that the engine starts no goroutine
 				const rounds, others = 20, 5
 				together := 0
 				for range rounds {
+					b := newBook(t, store.Options{})
 					leader, h := b.behindLeader()
 					var callers []caller
 					for range before {
