@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
@@ -17,6 +18,8 @@ import (
 // faultyDriver is SQLite behind a driver whose transactions misbehave.
 type faultyDriver struct {
 	dsn string
+	// connect may refuse a connection; nil refuses none.
+	connect func() error
 	// begin and commit take the place of the driver's own; nil leaves it alone.
 	begin  func() (driver.Tx, error)
 	commit func(commit func() error) error
@@ -31,9 +34,20 @@ func openFaulty(t testing.TB, d *faultyDriver, path string) *sqlx.DB {
 	return db
 }
 
+// codedError is an error of SQLite with this result code.
+type codedError int
+
+func (e codedError) Error() string { return fmt.Sprintf("refused with code %d", int(e)) }
+func (e codedError) Code() int     { return int(e) }
+
 func (d *faultyDriver) Driver() driver.Driver { return nil }
 
 func (d *faultyDriver) Connect(context.Context) (driver.Conn, error) {
+	if d.connect != nil {
+		if err := d.connect(); err != nil {
+			return nil, err
+		}
+	}
 	conn, err := (&sqlite.Driver{}).Open(d.dsn)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ func TestTheLibraryImportsNoDriver(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	allowed := []string{"github.com/google/uuid", "github.com/jmoiron/sqlx", "github.com/pressly/goose/v3", "github.com/pressly/goose/v3/database",
-		"github.com/pressly/goose/v3/lock", "github.com/shopspring/decimal", "github.com/resellerkit/credit", "github.com/resellerkit/credit/store"}
+		"github.com/pressly/goose/v3/lock", "github.com/sethvargo/go-retry", "github.com/shopspring/decimal", "github.com/resellerkit/credit", "github.com/resellerkit/credit/store"}
 	checked := 0
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {

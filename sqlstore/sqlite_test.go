@@ -483,11 +483,6 @@ func databasePath(t *testing.T, db *sqlx.DB) string {
 	return path
 }
 
-type busy struct{}
-
-func (busy) Error() string { return "database is locked" }
-func (busy) Code() int     { return 5 }
-
 // From the moment of the commit on, only the database's own word is certain.
 func TestAnErrorFromCommit(t *testing.T) {
 	t.Parallel()
@@ -498,7 +493,7 @@ func TestAnErrorFromCommit(t *testing.T) {
 		retryable bool
 		written   bool
 	}{
-		{"busy: nothing was written", func(func() error) error { return busy{} }, true, false},
+		{"busy: nothing was written", func(func() error) error { return codedError(5) }, true, false},
 		{"lost before it arrived", func(func() error) error { return lost }, false, false},
 		{"lost after it was done", func(commit func() error) error { return errors.Join(commit(), lost) }, false, true},
 		{"bad connection", func(commit func() error) error { return errors.Join(commit(), driver.ErrBadConn) }, false, true},

@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/sethvargo/go-retry"
 )
 
 // sqliteBusy is how long a connection made by SQLiteDSN waits for a lock, and
@@ -57,7 +59,7 @@ func SQLiteDSN(path string) string {
 func (d sqlite) check(ctx context.Context, db *sqlx.DB) (Dialect, error) {
 	most := db.Stats().MaxOpenConnections
 	for range 2 {
-		conn, err := db.Connx(ctx)
+		conn, err := d.connect(ctx, db)
 		if err != nil {
 			return nil, fmt.Errorf("get a connection to check: %w", err)
 		}
@@ -70,6 +72,21 @@ func (d sqlite) check(ctx context.Context, db *sqlx.DB) (Dialect, error) {
 		}
 	}
 	return d, nil
+}
+
+// connect tries again while the file is busy. The connection that turns a new file's
+// journal into a write-ahead log has read the file by then, and SQLite lets no
+// reader that wants to write wait for another: whatever the busy timeout, all but
+// one of those that open a new file together may be turned away.
+func (d sqlite) connect(ctx context.Context, db *sqlx.DB) (*sqlx.Conn, error) {
+	backoff := retry.WithJitterPercent(50, retry.WithCappedDuration(100*time.Millisecond, retry.NewExponential(time.Millisecond)))
+	return retry.DoValue(ctx, retry.WithMaxDuration(sqliteBusy*time.Millisecond, backoff), func(ctx context.Context) (*sqlx.Conn, error) {
+		conn, err := db.Connx(ctx)
+		if err != nil && d.class(err) == rolledBack {
+			err = retry.RetryableError(err)
+		}
+		return conn, err
+	})
 }
 
 func checkSQLite(ctx context.Context, conn *sqlx.Conn, most int) error {

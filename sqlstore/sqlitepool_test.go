@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
@@ -205,6 +206,35 @@ func TestSQLiteDSNIsAURI(t *testing.T) {
 	assert.Equal(t, "/var/lib/a b?c#d%e.db", u.Path)
 	assert.Equal(t, "immediate", u.Query().Get("_txlock"))
 	assert.Equal(t, []string{"busy_timeout(5000)", "foreign_keys(1)", "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(4000)"}, u.Query()["_pragma"])
+}
+
+// SQLite turns away connections that make the log of a new file together, without
+// regard to the busy timeout.
+func TestNewTriesAgainWhileTheFileIsBusy(t *testing.T) {
+	t.Parallel()
+	refused := 0
+	busy := &faultyDriver{connect: func() error {
+		if refused++; refused <= 3 {
+			return codedError(5)
+		}
+		return nil
+	}}
+	_, err := sqlstore.New(openFaulty(t, busy, filepath.Join(t.TempDir(), "credit.db")), sqlstore.SQLite)
+	require.NoError(t, err)
+
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		never := &faultyDriver{connect: func() error { return codedError(5) }}
+		_, err := sqlstore.New(openFaulty(t, never, "credit.db"), sqlstore.SQLite)
+		require.ErrorIs(t, err, codedError(5), "what SQLite says, not that time is up")
+		assert.InDelta(t, 5, time.Since(begun).Seconds(), 0.5)
+
+		begun = time.Now()
+		broken := &faultyDriver{connect: func() error { return codedError(11) }}
+		_, err = sqlstore.New(openFaulty(t, broken, "credit.db"), sqlstore.SQLite)
+		require.ErrorIs(t, err, codedError(11))
+		assert.Zero(t, time.Since(begun), "a file that is no database will be none later")
+	})
 }
 
 // Many processes may start at once on a file that is not there yet.
