@@ -49,40 +49,48 @@ func (l *Ledger) Follow(ctx context.Context, after int64, o FollowOptions) iter.
 		o.Poll = time.Second
 	}
 	return func(yield func(Change, error) bool) {
-		last, err := l.followed(ctx, after)
-		for err == nil {
-			written := l.written.next() // before reading, so that nothing falls between
-			var page credit.Page[credit.Record]
-			if page, err = l.Records(ctx, credit.RecordQuery{After: last.Sequence, Limit: credit.MaxPageSize}); err != nil {
-				break
+		if err := l.follow(ctx, after, o, func(c Change) bool { return yield(c, nil) }); err != nil {
+			yield(Change{}, err)
+		}
+	}
+}
+
+// follow returns nil only when the caller has had enough.
+func (l *Ledger) follow(ctx context.Context, after int64, o FollowOptions, yield func(Change) bool) error {
+	last, err := l.followed(ctx, after)
+	if err != nil {
+		return err
+	}
+	for {
+		written := l.written.next() // before reading, so that nothing falls between
+		page, err := l.Records(ctx, credit.RecordQuery{After: last.Sequence, Limit: credit.MaxPageSize})
+		if err != nil {
+			return err
+		}
+		if len(page.Items) > 0 {
+			if err := follows(last, page.Items[0]); err != nil {
+				return err
 			}
-			if len(page.Items) > 0 {
-				if err = follows(last, page.Items[0]); err != nil {
-					break
-				}
+		}
+		for _, r := range page.Items {
+			if err := ctx.Err(); err != nil {
+				return err
 			}
-			for _, r := range page.Items {
-				if err = ctx.Err(); err != nil {
-					break
-				}
-				if !yield(Change{r, r.Warnings(o.Thresholds)}, nil) {
-					return
-				}
-				last = r.Head()
+			if !yield(Change{r, r.Warnings(o.Thresholds)}) {
+				return nil
 			}
-			if err != nil || page.Next != "" {
-				continue
-			}
+			last = r.Head()
+		}
+		if page.Next == "" {
 			timer := time.NewTimer(o.Poll)
 			select {
 			case <-written:
 			case <-timer.C:
 			case <-ctx.Done():
-				err = ctx.Err()
+				return ctx.Err()
 			}
 			timer.Stop()
 		}
-		yield(Change{}, err)
 	}
 }
 

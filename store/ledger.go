@@ -85,10 +85,10 @@ func newLedger(s Store, d credit.Distributor, o Options, m *Memory) *Ledger {
 	return l
 }
 
-// same tells whether two stores are one. Of values that cannot be compared that is
-// not known, so they are not.
+// same tells whether two stores are one. Of a value that cannot be compared that is
+// not known, so it is not; one that can be compared can be compared with any.
 func same(a, b Store) bool {
-	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
+	return reflect.ValueOf(a).Comparable() && a == b
 }
 
 // Distributor implements credit.Ledger.
