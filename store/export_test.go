@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"unsafe"
 
 	"github.com/google/uuid"
 
@@ -42,6 +43,15 @@ func (s Standings) Put(r credit.Reseller) error {
 
 // Whole tells whether nobody was driven out.
 func (s Standings) Whole() bool { return s.whole }
+
+// Places is how many there are now.
+func (s Standings) Places() int { return len(s.places) }
+
+// Standings are those of a memory.
+func (m *Memory) Standings() Standings { return Standings{m.resellers} }
+
+// StandingSize is how many bytes a place takes.
+const StandingSize = unsafe.Sizeof(standing{})
 
 // Turned sets how often one was driven out.
 func (s Standings) Turned(n uint) { s.turn = n }

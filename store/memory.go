@@ -70,11 +70,6 @@ func newMemory(m *Memory) memory {
 
 func (m *memory) forget() { m.known = false }
 
-// is tells whether that is the head known.
-func (m *memory) is(head credit.Head) bool {
-	return m.known && head.Sequence == m.head.Sequence && head.Hash == m.head.Hash
-}
-
 // recall returns the asked-for part of the state if all of it is remembered, the
 // resellers without external ids and profiles. Keys are never remembered: that they
 // are free is taken for granted here, and Append finds out.
@@ -101,7 +96,7 @@ func (m *memory) learn(head credit.Head, resellers []credit.Reseller) {
 	if m.of == nil {
 		return
 	}
-	others := m.known && !m.is(head)
+	others := m.known && head.Hash != m.head.Hash // which the whole log behind it gives
 	if others {
 		m.rivals = rivalry
 	}

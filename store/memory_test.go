@@ -136,6 +136,30 @@ func TestTheSameSequenceWithAnotherHashIsNoticed(t *testing.T) {
 	b.sound()
 }
 
+// A load that finds it out clears away the others, which were not loaded, too.
+func TestTheSameSequenceWithAnotherHashEndsWhatIsRememberedOfAll(t *testing.T) {
+	t.Parallel()
+	b, restored := newBook(t, newClock().options()), newBook(t, newClock().options())
+	cirrus := credit.Allocation{ResellerID: b.add("2002"), Amount: amt("100")}
+	restored.add("2002")
+	require.Equal(t, b.log(), restored.log(), "the two begin alike")
+	for _, one := range []*book{b, restored} {
+		_, err := one.Allocate(t.Context(), cirrus)
+		require.NoError(t, err)
+		cirrus.Amount = amt("900")
+	}
+	require.Len(t, restored.log(), len(b.log()))
+
+	b.store.Store = restored.store.Store
+	_, err := b.Allocate(t.Context(), b.allocation("-1", "")) // a refusal rests on what was loaded
+	require.ErrorIs(t, err, credit.ErrExceedsAvailable)
+	cirrus.Amount = amt("1")
+	r, err := b.Allocate(t.Context(), cirrus)
+	require.NoError(t, err)
+	assert.Equal(t, "901", r.After.Allocated.String(), "figures of another log were used")
+	b.sound()
+}
+
 func TestEveryErrorOfTheStoreEndsWhatIsRemembered(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(next func() error) error{

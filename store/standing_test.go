@@ -90,6 +90,38 @@ func TestStandingsGrowAndKeepWhatTheyHave(t *testing.T) {
 	}
 }
 
+func TestATableGrowsWhenMoreThanThreeQuartersOfItAreTaken(t *testing.T) {
+	t.Parallel()
+	s := store.NewStandings(5000)
+	for n := range 3072 {
+		require.NoError(t, s.Put(credit.Reseller{ID: id(n), Status: credit.StatusActive}))
+		want := 1024
+		for taken := n + 1; taken > want*3/4; want *= 2 {
+		}
+		require.Equal(t, min(want, 5000), s.Places(), "places for %d", n+1)
+	}
+}
+
+func TestAStandingHasAStatusThatIsKnown(t *testing.T) {
+	t.Parallel()
+	s := store.NewStandings(10)
+	for _, status := range []credit.Status{"", "gone"} {
+		require.Error(t, s.Put(credit.Reseller{ID: id(1), Status: status}))
+		_, there := s.Get(id(1))
+		require.False(t, there)
+	}
+}
+
+func TestAMemoryTakes64BytesForEachReseller(t *testing.T) {
+	t.Parallel()
+	const resellers = 3000
+	s := store.NewMemory(resellers).Standings()
+	for n := range 10 * resellers {
+		require.NoError(t, s.Put(credit.Reseller{ID: id(n), Status: credit.StatusActive}))
+	}
+	assert.LessOrEqual(t, uint64(s.Places())*uint64(store.StandingSize), uint64(64*resellers))
+}
+
 // On a machine of 32 bits that is so after a few days.
 func TestStandingsDriveOutForEver(t *testing.T) {
 	t.Parallel()
