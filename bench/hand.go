@@ -30,6 +30,9 @@ type wording struct {
 	returning              bool
 	// raw writes many records with as few statements as the database likes.
 	raw func(ctx context.Context, tx *sql.Tx, prefix string, rows []rawRow) error
+	// size asks for the bytes on disk of records with their indexes and keys, rowSize for
+	// those of their rows alone. statistics, if it is there, is to run before.
+	size, rowSize, statistics string
 	// connections bounds the pool; 0 is handConnections.
 	connections int
 }
@@ -55,6 +58,9 @@ var sqliteByHand = wording{
 		" VALUES (?, ?, ?, 'allocate', ?, '', ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, '', '', 0, NULL, NULL, ?, ?, ?)",
 	returning: true,
 	raw:       rawSQLite,
+	size: "SELECT sum(pgsize) FROM dbstat WHERE name IN" +
+		" (SELECT name FROM sqlite_schema WHERE tbl_name IN ('{{prefix}}records', '{{prefix}}keys'))",
+	rowSize: "SELECT sum(pgsize) FROM dbstat WHERE name = '{{prefix}}records'",
 	// There is one writer at a time: with a pool of one they queue in the program
 	// and not with sleeps in the driver.
 	connections: 1,
@@ -71,6 +77,8 @@ var postgresByHand = wording{
 		" VALUES ($1, $2, $3, 'allocate', $4, '', $5, $6, $7, $8, $9, $10, $11, $12, '', $13, $14, '', '', 0, NULL, NULL, $15, $16, $17)",
 	returning: true,
 	raw:       rawPostgres,
+	size:      "SELECT pg_total_relation_size('{{prefix}}records') + pg_total_relation_size('{{prefix}}keys')",
+	rowSize:   "SELECT pg_relation_size('{{prefix}}records')",
 }
 
 var mariadbByHand = wording{
@@ -83,8 +91,14 @@ var mariadbByHand = wording{
 		" SELECT l.id, l.sequence, ?, 'allocate', r.id, '', ?, r.allocated - ?, r.used, r.allocated, r.used, l.granted, l.allocated," +
 		" ?, '', ?, ?, '', '', 0, NULL, NULL, ?, ?, ?" +
 		" FROM {{prefix}}ledgers l JOIN {{prefix}}resellers r ON r.ledger = l.id WHERE l.id = ? AND r.id = ?",
-	raw: rawMariaDB,
+	raw:        rawMariaDB,
+	size:       innodbSize,
+	rowSize:    innodbSize + " AND index_name = 'PRIMARY'",
+	statistics: "ANALYZE TABLE {{prefix}}records",
 }
+
+const innodbSize = "SELECT sum(stat_value) * @@innodb_page_size FROM mysql.innodb_index_stats" +
+	" WHERE database_name = DATABASE() AND table_name = '{{prefix}}records' AND stat_name = 'size'"
 
 // oneStatement is the best hand-written form on PostgreSQL: all of it in one round
 // trip, which commits by itself.

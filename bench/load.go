@@ -23,6 +23,8 @@ type sample struct {
 	slowest float64
 	// median and p99 are latencies of one call; 0 where calls are not timed.
 	median, p99 time.Duration
+	// bytes is what a record takes on disk; 0 where nobody looks.
+	bytes float64
 }
 
 // byCallers has so many callers repeat a call, which does so many things at once.

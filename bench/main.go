@@ -118,7 +118,7 @@ func sizes(text string) ([]int, error) {
 }
 
 // groups are the rows, in the order of the table.
-var groups = []func(*run) []batch{inMemory, allocations, inTransaction, ledgers, processes, reading, growth, headOrTail}
+var groups = []func(*run) []batch{inMemory, allocations, inTransaction, ledgers, processes, reading, growth, indexes, headOrTail}
 
 // all measures every row that is wanted.
 func (r *run) all(ctx context.Context, arguments []string, asJSON bool, output string, out io.Writer) error {

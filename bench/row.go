@@ -71,6 +71,7 @@ func (g goal) reached(ratio float64) *bool {
 func perSecond(s sample) float64 { return s.rate }
 func medianOf(s sample) float64  { return s.median.Seconds() * 1e3 }
 func p99Of(s sample) float64     { return s.p99.Seconds() * 1e3 }
+func bytesOf(s sample) float64   { return s.bytes }
 func perCall(s sample) float64   { return 1e6 / s.rate }
 
 // rate compares how much is done in a second: more is better.
