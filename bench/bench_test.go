@@ -234,3 +234,18 @@ func TestTheCommandCanBeTypedAgain(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, `go run . -only 'bulk|it'\''s' -length 1s -out ../docs`, command([]string{"-only", "bulk|it's", "-length", "1s", "-out", "../docs"}))
 }
+
+func TestWhatAnIndexCostsIsMeasuredWithoutIt(t *testing.T) {
+	out := ran(t, append(tiny, "-only", "without the index records_kind|its row", "-json")...)
+	found := map[string]Row{}
+	for line := range strings.Lines(out) {
+		var row Row
+		require.NoError(t, json.Unmarshal([]byte(line), &row))
+		found[row.Name] = row
+	}
+	require.Len(t, found, 3)
+	for _, name := range []string{"raw rows, on disk vs without the index records_kind", "a record, its indexes and its key, on disk vs its row, 100,000 records"} {
+		assert.Greater(t, found[name].Ratio, 1.02, "%s: an index takes no room", name)
+		assert.Greater(t, found[name].Baseline, 150.0, "%s: a record takes less room than its columns", name)
+	}
+}
