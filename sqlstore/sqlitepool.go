@@ -13,8 +13,8 @@ import (
 	"github.com/sethvargo/go-retry"
 )
 
-// sqliteBusy is how long a connection made by SQLiteDSN waits for a lock, and
-// sqliteLeastBusy what New accepts, in milliseconds.
+// sqliteBusy is how long a connection made by SQLiteDSN waits for a lock, and New
+// for a connection, and sqliteLeastBusy what New accepts, in milliseconds.
 const (
 	sqliteBusy      = 5000
 	sqliteLeastBusy = 1000
@@ -80,13 +80,19 @@ func (d sqlite) check(ctx context.Context, db *sqlx.DB) (Dialect, error) {
 // one of those that open a new file together may be turned away.
 func (d sqlite) connect(ctx context.Context, db *sqlx.DB) (*sqlx.Conn, error) {
 	backoff := retry.WithJitterPercent(50, retry.WithCappedDuration(100*time.Millisecond, retry.NewExponential(time.Millisecond)))
-	return retry.DoValue(ctx, retry.WithMaxDuration(sqliteBusy*time.Millisecond, backoff), func(ctx context.Context) (*sqlx.Conn, error) {
+	var busy error
+	conn, err := retry.DoValue(ctx, retry.WithMaxDuration(sqliteBusy*time.Millisecond, backoff), func(ctx context.Context) (*sqlx.Conn, error) {
 		conn, err := db.Connx(ctx)
 		if err != nil && d.class(err) == rolledBack {
+			busy = err
 			err = retry.RetryableError(err)
 		}
 		return conn, err
 	})
+	if ctx.Err() != nil && err != nil {
+		err = errors.Join(err, busy)
+	}
+	return conn, err
 }
 
 func checkSQLite(ctx context.Context, conn *sqlx.Conn, most int) error {

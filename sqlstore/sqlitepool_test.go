@@ -229,6 +229,20 @@ func TestNewTriesAgainWhileTheFileIsBusy(t *testing.T) {
 		require.ErrorIs(t, err, codedError(5), "what SQLite says, not that time is up")
 		assert.InDelta(t, 5, time.Since(begun).Seconds(), 0.5)
 
+		slow := true
+		late := &faultyDriver{connect: func() error {
+			if slow {
+				slow = false
+				time.Sleep(7 * time.Second)
+				return nil
+			}
+			time.Sleep(time.Second)
+			return codedError(5)
+		}}
+		_, err = sqlstore.New(openFaulty(t, late, "credit.db"), sqlstore.SQLite)
+		require.ErrorIs(t, err, codedError(5), "what SQLite says, though time is up as well")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+
 		begun = time.Now()
 		broken := &faultyDriver{connect: func() error { return codedError(11) }}
 		_, err = sqlstore.New(openFaulty(t, broken, "credit.db"), sqlstore.SQLite)

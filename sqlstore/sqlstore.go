@@ -104,8 +104,9 @@ func validPrefix(s string) bool {
 // is an error that names the setting, what it is, what it must be, and how to get
 // there. New changes nothing, neither in the database nor on a connection, and
 // creates no table; that is [Store.Migrate]. It begins a transaction and rolls it
-// back, to see that this works, and so may wait for a writer. An *sql.DB becomes an
-// *sqlx.DB by sqlx.NewDb(db, "the driver's name").
+// back, to see that this works, and so may wait for a writer; while a file of SQLite is
+// busy, it tries for five seconds to get each connection. An *sql.DB becomes an *sqlx.DB
+// by sqlx.NewDb(db, "the driver's name").
 func New(db *sqlx.DB, dialect Dialect, options ...Option) (*Store, error) {
 	if db == nil || dialect == nil {
 		return nil, errors.New("sqlstore: a database and a dialect are needed")

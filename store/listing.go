@@ -113,7 +113,7 @@ func (l *Ledger) asOf(ctx context.Context, today []credit.Reseller, sequence int
 		return of, err
 	}
 	figures, err := latest()
-	if err != nil {
+	if err != nil || len(figures) == 0 {
 		return nil, err
 	}
 	statuses, err := latest(credit.KindFreeze, credit.KindUnfreeze, credit.KindClose)

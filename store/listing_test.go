@@ -483,6 +483,17 @@ func TestAListingAsOfReadsNoMoreThanItNeeds(t *testing.T) {
 	_, err = b.Resellers(t.Context(), credit.ResellerQuery{AsOf: credit.AsOf{Sequence: 2}, Limit: credit.MaxPageSize})
 	require.NoError(t, err)
 	assert.Equal(t, []int{credit.MaxPageSize}, limits, "a store is asked for no more resellers than Latest takes")
+
+	reads := 0
+	limits = nil
+	b.store.latest = func(next func() ([]credit.Record, error)) ([]credit.Record, error) {
+		reads++
+		return next()
+	}
+	page, err = b.Resellers(t.Context(), credit.ResellerQuery{AsOf: credit.AsOf{Sequence: 1}, Limit: 2})
+	require.NoError(t, err)
+	assert.Empty(t, page.Items)
+	assert.Len(t, limits, reads, "of those who were not there yet the status is not read")
 }
 
 // Everything that is wrong with a query is an InvalidError that names it, before
