@@ -29,7 +29,8 @@ const (
 	KindClose      Kind = "close"
 )
 
-// AllocationKinds are the kinds that the provider calls allocation records.
+// AllocationKinds are the kinds that the provider calls allocation records:
+// [KindAllocate] and [KindRepossess].
 func AllocationKinds() []Kind { return []Kind{KindAllocate, KindRepossess} }
 
 // Kinds returns every kind, in the order of the constants.
